@@ -1,0 +1,623 @@
+"""The one schema, for SQLite and PostgreSQL. Every table of a tenant leads its key with ``organization_id``.
+
+Ids are stored as 16 bytes, times as microseconds since the epoch, JSON as text that the database never looks into:
+whatever is filtered on has a column or a row in ``fields``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Id(TypeDecorator[str]):
+    """A UUID: text in Python, 16 bytes in the database."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Uuid(as_uuid=True) if dialect.name == "postgresql" else LargeBinary(16))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        return UUID(value) if dialect.name == "postgresql" else bytes.fromhex(value.replace("-", ""))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        if dialect.name == "postgresql":
+            return str(value)
+        t = value.hex()
+        return f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}"
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC time: microseconds since the epoch in the database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as text. The database never looks inside."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else msgspec.json.decode(value)
+
+
+metadata = MetaData()
+
+
+def _id(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[str]:
+    return Column(name, Id, primary_key=key, nullable=null, comment=comment)
+
+
+def _text(name: str, comment: str, *, key: bool = False, null: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Text, primary_key=key, nullable=null, server_default=default, comment=comment)
+
+
+def _time(name: str, comment: str, *, null: bool = False) -> Column[datetime]:
+    return Column(name, Moment, nullable=null, comment=comment)
+
+
+def _json(name: str, comment: str) -> Column[Any]:
+    return Column(name, Json, nullable=False, comment=comment)
+
+
+def _int(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=null, comment=comment)
+
+
+def _flag(name: str, comment: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, comment=comment)
+
+
+def _organization() -> Column[str]:
+    return _id("organization_id", "The tenant.", key=True)
+
+
+# Small rows under long keys: without a rowid SQLite keeps one tree instead of two.
+_COMPACT: dict[str, Any] = {"sqlite_with_rowid": False}
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _id("id", "The tenant.", key=True),
+    Column("name", Text, nullable=False, unique=True, comment="Unique on the server."),
+    _time("created_at", "When it was made."),
+    comment="Tenants.",
+)
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    _organization(),
+    _id("id", "The workspace.", key=True),
+    _text("name", "Unique in the organization."),
+    _time("created_at", "When it was made."),
+    Index("workspaces_name", "organization_id", "name", unique=True),
+    comment="Rooms of a tenant.",
+)
+
+members = Table(
+    "members",
+    metadata,
+    _organization(),
+    _id("id", "The membership.", key=True),
+    _id("workspace_id", "Where."),
+    _text("user", "Who."),
+    _text("role", "viewer, editor, maintainer or owner."),
+    _time("created_at", "Since when."),
+    Index("members_user", "organization_id", "workspace_id", "user", unique=True),
+    comment="Who may do what in which workspace.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _organization(),
+    _id("id", "The key's id, safe to show.", key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True, comment="SHA-256 of the secret, which is not kept."),
+    _id("workspace_id", "The workspace it opens when none is named."),
+    _text("user", "Whose key."),
+    _text("role", "Most it may be used for; the member's role caps it."),
+    _flag("agent", "Used by a program that decides by itself: may trash, never purge."),
+    _json("scopes", "Extra scopes."),
+    _text("name", "What its owner calls it."),
+    _text("hint", "First characters of the secret."),
+    _time("created_at", "When it was made."),
+    _time("expires_at", "When it stops working.", null=True),
+    _time("revoked_at", "When it was revoked.", null=True),
+    comment="API keys; secrets are never stored.",
+)
+
+items = Table(
+    "items",
+    metadata,
+    _organization(),
+    _id("id", "The object; never reused.", key=True),
+    _text("kind", "project, run, document, artifact or artifact_version."),
+    _id("workspace_id", "The workspace."),
+    _id("parent_id", "What contains it: workspace, project or artifact."),
+    _id("project_id", "The project; null for projects themselves.", null=True),
+    _text("type", "Finer kind: of document, artifact or run."),
+    _text("name", "For people; empty once purged."),
+    _text("handle", "Unique among live siblings; null when the name need not be.", null=True),
+    _text("description", "Free text."),
+    _json("tags", "List of tags."),
+    _json("metadata", "Free JSON object."),
+    _json("extra", "What only one dialect knows."),
+    _text("dialect", "The API through which it was made."),
+    _text("state", "active, archived, trashed or purged."),
+    _flag("locked", "Somebody with write access locked it against trash."),
+    _id("deletion_id", "The deletion that holds it, while trashed or purged.", null=True),
+    _int("version", "Counts edits; plans are checked against it."),
+    _int("bytes", "Bytes of history, rows and files that it owns."),
+    _int("last_xact", "Newest transaction id of its rows."),
+    _text("created_by", "Who made it."),
+    _time("created_at", "When it was made."),
+    _time("updated_at", "When it was last edited."),
+    Index("items_parent", "organization_id", "parent_id", "kind", "state", "id"),
+    Index("items_project", "organization_id", "project_id", "kind", "state", "id"),
+    Index("items_workspace", "organization_id", "workspace_id", "kind", "state", "id"),
+    Index("items_deletion", "organization_id", "deletion_id", "id"),
+    Index(
+        "items_handle",
+        "organization_id",
+        "parent_id",
+        "kind",
+        "type",
+        "handle",
+        unique=True,
+        sqlite_where=text("state IN ('active', 'archived') AND handle IS NOT NULL"),
+        postgresql_where=text("state IN ('active', 'archived') AND handle IS NOT NULL"),
+    ),
+    comment="Everything that has a lifecycle. A purged row stays as a tombstone without content.",
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _organization(),
+    _id("id", "The item.", key=True),
+    _json("settings", "Settings that override the server's."),
+    comment="What only projects have.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _organization(),
+    _id("id", "The item.", key=True),
+    _id("project_id", "The project, repeated so that statuses can be indexed within it."),
+    _text("status", "draft, queued, running, finished, failed, crashed or stopped."),
+    _json("config", "What the run was given."),
+    _json("summary", "What the run came to."),
+    _text("notes", "Free text."),
+    _text("group", "Runs that belong together."),
+    _text("job_type", "train, eval, …"),
+    _id("base_run_id", "The run to compare with, or forked from.", null=True),
+    _id("document_id", "The experiment or eval it is one execution of.", null=True),
+    Column("exit_code", Integer, nullable=True, comment="Exit code of the process."),
+    _time("started_at", "When the execution began.", null=True),
+    _time("finished_at", "When it ended.", null=True),
+    _time("heartbeat_at", "When the client was last heard of.", null=True),
+    Index("runs_status", "organization_id", "project_id", "status", "id"),
+    Index("runs_document", "organization_id", "document_id", "id"),
+    Index("runs_heartbeat", "status", "heartbeat_at"),
+    comment="What only runs have.",
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _organization(),
+    _id("id", "The item.", key=True),
+    _text("status", "Of an experiment: draft, running, completed or stopped."),
+    _int("latest", "Number of the newest version."),
+    comment="What only documents have.",
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    _organization(),
+    _id("document_id", "The document.", key=True),
+    _int("number", "1, 2, 3 …", key=True),
+    _id("id", "The version's own id."),
+    _text("digest", "sha256:… over the canonical body."),
+    _json("body", "The definition."),
+    _int("parent", "Number of the version it was made from.", null=True),
+    _text("message", "Why."),
+    _text("author", "Who."),
+    _time("created_at", "When."),
+    Index("versions_id", "organization_id", "id", unique=True),
+    comment="Immutable versions of documents.",
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    _organization(),
+    _id("id", "The item.", key=True),
+    _int("latest", "Number of versions made so far."),
+    comment="What only artifact collections have.",
+)
+
+artifact_versions = Table(
+    "artifact_versions",
+    metadata,
+    _organization(),
+    _id("id", "The item.", key=True),
+    _int("number", "0, 1, 2 …"),
+    _text("digest", "sha256:… over the manifest."),
+    _id("run_id", "The run that made it.", null=True),
+    _json("aliases", "Aliases that point here now."),
+    Index("artifact_versions_run", "organization_id", "run_id"),
+    comment="What only artifact versions have.",
+)
+
+files = Table(
+    "files",
+    metadata,
+    _organization(),
+    _id("owner_id", "Run, document or artifact version.", key=True),
+    _text("path", "Relative path with forward slashes.", key=True),
+    _text("digest", "The blob."),
+    _int("size", "Bytes."),
+    _text("media_type", "As uploaded."),
+    _time("created_at", "When it was stored."),
+    Index("files_digest", "organization_id", "digest"),
+    comment="Paths and the blobs behind them.",
+    **_COMPACT,
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    _organization(),
+    _text("digest", "sha256:…", key=True),
+    _int("size", "Bytes."),
+    _int("refs", "How many files and segments point here."),
+    _time("swept_at", "Set while the bytes are being removed; such a blob cannot be referenced.", null=True),
+    _time("created_at", "When it was first stored."),
+    Index("blobs_refs", "refs", "created_at"),
+    comment="Content-addressed bytes and how many references they have.",
+    **_COMPACT,
+)
+
+fields = Table(
+    "fields",
+    metadata,
+    _organization(),
+    _id("item_id", "The run or document.", key=True),
+    _text("path", "config.lr, summary.acc, scores.exact, tag.prod …", key=True),
+    _id("project_id", "The project."),
+    Column("type", String(1), nullable=False, comment="n number, b flag (as 0 or 1), t text."),
+    Column("num", Double, nullable=True, comment="The number or flag."),
+    Column("text", Text, nullable=True, comment="The first characters of the text."),
+    Index(
+        "fields_num",
+        "project_id",
+        "path",
+        "type",
+        "num",
+        "item_id",
+        sqlite_where=text("num IS NOT NULL"),
+        postgresql_where=text("num IS NOT NULL"),
+    ),
+    Index(
+        "fields_text",
+        "project_id",
+        "path",
+        "text",
+        "item_id",
+        sqlite_where=text("text IS NOT NULL"),
+        postgresql_where=text("text IS NOT NULL"),
+    ),
+    comment="Whatever can be filtered and ordered by, one row each.",
+    **_COMPACT,
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    _organization(),
+    _id("run_id", "The run.", key=True),
+    _text("stream", "history, system, console …", key=True),
+    _int("rows", "Rows so far: the next offset."),
+    _int("unsealed", "Rows in chunks that are not sealed yet."),
+    _int("last_step", "Highest step.", null=True),
+    comment="Where each stream of a run stands.",
+    **_COMPACT,
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    _organization(),
+    _id("run_id", "The run.", key=True),
+    _text("stream", "history, system, console …", key=True),
+    _int("first_row", "Offset of its first row.", key=True),
+    _int("rows", "How many rows."),
+    Column("data", LargeBinary, nullable=False, comment="Compressed columns; see docs/format.md."),
+    comment="The hot end of histories: batches as they were logged.",
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    _organization(),
+    _id("run_id", "The run.", key=True),
+    _text("stream", "history, system, console …", key=True),
+    _int("first_row", "Offset of its first row.", key=True),
+    _int("rows", "How many rows it spans."),
+    _text("digest", "The blob: a Parquet file."),
+    _int("size", "Bytes."),
+    comment="Sealed histories.",
+)
+
+series = Table(
+    "series",
+    metadata,
+    _organization(),
+    _id("run_id", "The run.", key=True),
+    _text("stream", "history, system …", key=True),
+    _text("key", "The metric.", key=True),
+    _json("summary", "count, first, last, min, max, last_step."),
+    comment="Per-key summaries of histories.",
+    **_COMPACT,
+)
+
+rows = Table(
+    "rows",
+    metadata,
+    _organization(),
+    _id("owner_id", "Run or document.", key=True),
+    _text("id", "The row's id: any string.", key=True),
+    _int("xact", "The transaction that wrote this state of the row.", key=True),
+    _int("next_xact", "The transaction that replaced it; null while it is current.", null=True),
+    _flag("deleted", "A tombstone: the row does not exist from here on."),
+    _text("root_id", "The trace."),
+    _int("position", "Place of the trace in the owner; newest highest."),
+    Column("size", Integer, nullable=False, comment="Bytes of data."),
+    Column("data", LargeBinary, nullable=False, comment="The row as JSON, zstd-compressed when that is smaller."),
+    _time("created_at", "When the row first appeared."),
+    Index("rows_position", "organization_id", "owner_id", "position", "id"),
+    Index("rows_root", "organization_id", "owner_id", "root_id"),
+    comment="Eval rows, spans, results, dataset items; every state they had.",
+)
+
+row_scores = Table(
+    "row_scores",
+    metadata,
+    _organization(),
+    _id("owner_id", "Run or document.", key=True),
+    _text("name", "The score.", key=True),
+    Column("total", Double, nullable=False, comment="Sum over current rows."),
+    _int("count", "How many current rows have it."),
+    comment="Running means of scores, so that runs can be filtered by them.",
+    **_COMPACT,
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    _organization(),
+    _id("id", "The environment.", key=True),
+    _id("workspace_id", "The workspace."),
+    _id("project_id", "The project."),
+    _text("name", "production, staging …"),
+    _id("document_id", "What it is bound to.", null=True),
+    _int("number", "Which version.", null=True),
+    _text("bound_by", "Who bound it."),
+    _time("created_at", "When it was made."),
+    _time("updated_at", "When it was last bound."),
+    Index("environments_name", "organization_id", "project_id", "name", unique=True),
+    Index("environments_document", "organization_id", "document_id"),
+    comment="Names bound to one version of one document.",
+)
+
+links = Table(
+    "links",
+    metadata,
+    _organization(),
+    _id("id", "The link.", key=True),
+    _id("source_id", "What depends."),
+    _id("target_id", "On what."),
+    _text("type", "base, used, produced …"),
+    _text("on_delete", "restrict, unbind, cascade or keep."),
+    _time("created_at", "When it was made."),
+    Index("links_target", "organization_id", "target_id"),
+    Index("links_edge", "organization_id", "source_id", "target_id", "type", unique=True),
+    comment="Typed edges between objects.",
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    _organization(),
+    _id("id", "The plan.", key=True),
+    _id("workspace_id", "The workspace."),
+    _text("hash", "What applying must name."),
+    _text("actor", "Who asked."),
+    _json("body", "The plan as it was shown."),
+    _time("created_at", "When."),
+    Index("plans_created", "created_at"),
+    comment="Plans that were shown and may be applied.",
+)
+
+deletions = Table(
+    "deletions",
+    metadata,
+    _organization(),
+    _id("id", "The deletion.", key=True),
+    _id("workspace_id", "The workspace."),
+    _id("project_id", "The project, when all of it was in one.", null=True),
+    _text("state", "applying, trashed, restored, purging or purged."),
+    _text("actor", "Who."),
+    _id("key_id", "With which key."),
+    _text("client", "With which program."),
+    _text("reason", "Why."),
+    _text("ticket", "Reference to somebody's ticket."),
+    _text("plan_hash", "The plan that was applied."),
+    _json("selection", "What was asked for."),
+    _json("counts", "Items by kind."),
+    _int("bytes", "Bytes held by them."),
+    _time("created_at", "When it was trashed."),
+    _time("restorable_until", "When it may be purged."),
+    _time("restored_at", "When all of it came back.", null=True),
+    _time("purged_at", "When all of it was gone and checked.", null=True),
+    _text("purged_by", "Who asked for the purge."),
+    _text("commitment", "SHA-256 over what was to be purged."),
+    _json("verification", "What reading every store again found."),
+    Index("deletions_workspace", "organization_id", "workspace_id", "id"),
+    Index("deletions_hash", "organization_id", "plan_hash"),
+    Index("deletions_due", "state", "restorable_until"),
+    comment="One row for each deletion: the way back, and the record after.",
+)
+
+deletion_members = Table(
+    "deletion_members",
+    metadata,
+    _organization(),
+    _id("deletion_id", "The deletion.", key=True),
+    _id("item_id", "The object.", key=True),
+    _text("kind", "What it is."),
+    _text("previous_state", "What restoring puts back."),
+    _text("outcome", "trashed, restored or purged."),
+    Index("deletion_members_item", "organization_id", "item_id"),
+    comment="What belonged to a deletion.",
+    **_COMPACT,
+)
+
+deletion_bindings = Table(
+    "deletion_bindings",
+    metadata,
+    _organization(),
+    _id("deletion_id", "The deletion.", key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="Order of undoing."),
+    _text("type", "environment or link."),
+    _id("subject_id", "The environment or link."),
+    _id("item_id", "The object that was unbound."),
+    _json("body", "What to put back."),
+    _text("outcome", "unbound, rebound, or why not."),
+    comment="Bindings that a deletion undid.",
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    _organization(),
+    _int("seq", "1, 2, 3 … without gaps.", key=True),
+    _time("at", "When."),
+    _text("event", "<kind>.<participle>"),
+    _text("actor", "Who."),
+    _text("key_id", "With which key."),
+    _text("client", "With which program."),
+    _text("request_id", "In which request."),
+    _text("workspace_id", "Where."),
+    _text("subject_id", "On what."),
+    _text("deletion_id", "As part of which deletion."),
+    _int("count", "On how many."),
+    _text("reason", "Why."),
+    _text("ticket", "Reference to somebody's ticket."),
+    _json("details", "Ids, counts, digests; never content."),
+    _text("previous", "Hash of the event before."),
+    _text("hash", "SHA-256 over this event and the hash before."),
+    Index("audit_events_subject", "organization_id", "subject_id"),
+    Index("audit_events_deletion", "organization_id", "deletion_id"),
+    comment="The hash-chained audit trail.",
+)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    _organization(),
+    _int("seq", "Number of the newest event."),
+    _text("hash", "Its hash."),
+    comment="End of each chain; locked while one transaction extends it.",
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _organization(),
+    _id("id", "The job.", key=True),
+    _text("workspace_id", "The workspace, when it belongs to one."),
+    _text("task", "Name of the function."),
+    _text("dedupe", "At most one unfinished job has this value; null for no limit.", null=True),
+    _json("payload", "Its arguments: ids, never content."),
+    _text("actor", "On whose behalf."),
+    _text("state", "queued, running, done or failed."),
+    Column("attempts", SmallInteger, nullable=False, comment="Times it was started."),
+    _int("done", "Items done."),
+    _int("total", "Items in all; 0 when unknown."),
+    _text("error", "The last failure."),
+    _json("result", "What it came to."),
+    _time("created_at", "When it was enqueued."),
+    _time("run_at", "Not before."),
+    _time("lease_until", "When another worker may take it over.", null=True),
+    _text("worker", "Who holds the lease."),
+    _time("finished_at", "When it ended.", null=True),
+    Index("jobs_due", "state", "run_at"),
+    Index(
+        "jobs_dedupe",
+        "dedupe",
+        unique=True,
+        sqlite_where=text("state IN ('queued', 'running') AND dedupe IS NOT NULL"),
+        postgresql_where=text("state IN ('queued', 'running') AND dedupe IS NOT NULL"),
+    ),
+    comment="Background work, with leases.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _organization(),
+    _id("key_id", "Whose request.", key=True),
+    _text("idempotency_key", "As sent by the client.", key=True),
+    _text("fingerprint", "SHA-256 over operation and command: the same key with another request is refused."),
+    Column("response", LargeBinary, nullable=False, comment="What was answered."),
+    _time("created_at", "When."),
+    Index("idempotency_created", "created_at"),
+    comment="Answers to requests that may be sent twice.",
+)

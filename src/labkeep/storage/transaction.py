@@ -1,0 +1,132 @@
+"""What an operation gets to work with: one transaction, its moment, and what must be written together with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, CursorResult, Executable, RowMapping, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from labkeep.core import audit
+from labkeep.core.access import Actor
+from labkeep.core.entities import AuditEvent
+from labkeep.core.ids import IdSource
+from labkeep.storage.tables import EPOCH, audit_events, audit_heads
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Tx:
+    """One transaction. ``now`` is the same moment throughout.
+
+    Audit events are gathered and written by `finish`, last of all, so that the end of an organization's chain is
+    locked for as short as can be.
+    """
+
+    def __init__(self, connection: Connection, now: datetime, ids: IdSource, database: str) -> None:
+        self.connection = connection
+        self.now = now
+        self.database = database
+        self._ids = ids
+        self._events: list[tuple[str, AuditEvent]] = []
+
+    def new_id(self) -> str:
+        """A new id that sorts after all earlier ones of this process."""
+        return self._ids.new((self.now - EPOCH) // _MILLISECOND)
+
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run one statement, or one statement for each of a list of parameters."""
+        return self.connection.execute(statement, parameters)
+
+    def one(self, statement: Executable) -> RowMapping | None:
+        """The first row as a mapping, or None."""
+        return self.execute(statement).mappings().first()
+
+    def all(self, statement: Executable) -> Sequence[RowMapping]:
+        """All rows as mappings. For lists that are bounded by the statement."""
+        return self.execute(statement).mappings().all()
+
+    def insert(self, table: Table[Any], rows: Iterable[dict[str, Any]]) -> None:
+        """Insert ``rows`` (all with the same keys); nothing when there are none."""
+        values = list(rows)
+        if values:
+            self.execute(insert(table), values)
+
+    def upsert(self, table: Table[Any], rows: Iterable[dict[str, Any]]) -> None:
+        """Insert ``rows`` or replace what stands under their primary keys."""
+        values = list(rows)
+        if not values:
+            return
+        make = postgresql.insert if self.database == "postgresql" else sqlite.insert
+        statement: Any = make(table)
+        keys = [column.name for column in table.primary_key.columns]
+        changed = {name: statement.excluded[name] for name in values[0] if name not in keys}
+        if changed:
+            statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+        else:
+            statement = statement.on_conflict_do_nothing(index_elements=keys)
+        self.execute(statement, values)
+
+    def audit(
+        self,
+        actor: Actor,
+        event: str,
+        subject_id: str = "",
+        *,
+        count: int = 1,
+        deletion_id: str = "",
+        reason: str = "",
+        ticket: str = "",
+        **details: Any,
+    ) -> None:
+        """Note ``event`` in the organization's chain. ``details`` are ids, counts and digests, never content."""
+        noted = AuditEvent(
+            seq=0,
+            at=self.now,
+            event=event,
+            actor=actor.name,
+            key_id=actor.key_id,
+            client=actor.client,
+            request_id=actor.request_id,
+            workspace_id=actor.workspace_id,
+            subject_id=subject_id,
+            deletion_id=deletion_id,
+            count=count,
+            reason=reason,
+            ticket=ticket,
+            details=details,
+            previous="",
+            hash="",
+        )
+        self._events.append((actor.organization_id, noted))
+
+    def finish(self) -> None:
+        """Write the audit events that were noted; the last thing before the commit."""
+        for organization_id in {organization_id for organization_id, _ in self._events}:
+            self._extend_chain(organization_id, [e for o, e in self._events if o == organization_id])
+        self._events.clear()
+
+    def _extend_chain(self, organization_id: str, events: list[AuditEvent]) -> None:
+        heads = audit_heads.c
+        found = self.one(
+            select(heads.seq, heads.hash).where(heads.organization_id == organization_id).with_for_update()
+        )
+        seq, previous = (found["seq"], found["hash"]) if found else (0, audit.GENESIS)
+        rows = []
+        for event in events:
+            seq += 1
+            sealed = audit.seal(msgspec.structs.replace(event, seq=seq, previous=previous))
+            rows.append({"organization_id": organization_id, **msgspec.structs.asdict(sealed)})
+            previous = sealed.hash
+        self.insert(audit_events, rows)
+        head = {"organization_id": organization_id, "seq": seq, "hash": previous}
+        if found:
+            self.execute(
+                update(audit_heads).where(heads.organization_id == organization_id).values(seq=seq, hash=previous)
+            )
+        else:
+            # Two first events at one moment: the second is refused by the key and tried again.
+            self.insert(audit_heads, [head])
