@@ -1,0 +1,181 @@
+"""The native API as a table: every row is method, path, command, operation and answer, under ``/api/v1``.
+
+What moves bytes instead of JSON (history, files, blobs) is in `labkeep.api.stream`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkeep.core import commands as c
+from labkeep.core import entities as e
+from labkeep.http.wire import Endpoint
+from labkeep.operations import (
+    Operation,
+    accounts,
+    artifacts,
+    audits,
+    deletions,
+    documents,
+    environments,
+    experiments,
+    files,
+    jobs,
+    projects,
+    rows,
+    runs,
+    usage,
+)
+
+PREFIX = "/api/v1"
+
+
+def _read(path: str, command: type[Any], operation: Operation, output: Any, summary: str, method: str = "GET") -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=path,
+        command=command,
+        operation=operation,
+        output=output,
+        writes=False,
+        summary=summary,
+        tag=path.split("/")[1],
+    )
+
+
+def _write(
+    method: str, path: str, command: type[Any], operation: Operation, output: Any, summary: str, status: int = 200
+) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=path,
+        command=command,
+        operation=operation,
+        output=output,
+        writes=True,
+        summary=summary,
+        tag=path.split("/")[1],
+        status=status,
+    )
+
+
+ACCOUNTS = [
+    _read("/me", c.Nothing, accounts.me, c.Me, "Who this key is"),
+    _read("/workspaces", c.ListWorkspaces, accounts.list_workspaces, c.Page[e.Workspace], "List workspaces"),
+    _write("POST", "/workspaces", c.CreateWorkspace, accounts.create_workspace, e.Workspace, "Create a workspace", 201),
+    _read("/keys", c.ListKeys, accounts.list_keys, c.Page[e.ApiKey], "List keys, without secrets"),
+    _write("POST", "/keys", c.CreateKey, accounts.create_key, c.NewKey, "Create a key; its secret is shown once", 201),
+    _write("DELETE", "/keys/{id}", c.RevokeKey, accounts.revoke_key, e.ApiKey, "Revoke a key"),
+    _read("/members", c.ListMembers, accounts.list_members, c.Page[e.Member], "List members"),
+    _write("PUT", "/members/{user}", c.SetMember, accounts.set_member, e.Member, "Give a user a role"),
+]
+
+PROJECTS = [
+    _read("/projects", c.ListProjects, projects.list_, c.Page[e.Project], "List projects"),
+    _write("POST", "/projects", c.CreateProject, projects.create, e.Project, "Create a project", 201),
+    _read("/projects/{id}", c.Get, projects.get, e.Project, "Get a project by id or name"),
+    _write("PATCH", "/projects/{id}", c.UpdateProject, projects.update, e.Project, "Edit a project"),
+]
+
+RUNS = [
+    _read("/runs", c.ListRuns, runs.list_, c.Page[e.Run], "List and search runs"),
+    _write("POST", "/runs", c.CreateRun, runs.create, e.Run, "Create a run", 201),
+    _write("POST", "/runs/batch", c.CreateRuns, runs.create_many, c.Page[e.Run], "Create many runs at once", 201),
+    _read("/runs/diff", c.DiffRuns, runs.diff, c.Page[c.Difference], "Compare two runs"),
+    _read("/runs/{id}", c.Get, runs.get, e.Run, "Get a run"),
+    _write("PATCH", "/runs/{id}", c.UpdateRun, runs.update, e.Run, "Edit a run"),
+    _write("POST", "/runs/{id}/finish", c.FinishRun, runs.finish, e.Run, "Finish a run"),
+    _write("POST", "/runs/{id}/stop", c.StopRun, runs.stop, e.Run, "Ask a run to stop"),
+    _write("POST", "/runs/{id}/heartbeat", c.Heartbeat, runs.heartbeat, c.Alive, "Say that a run is alive"),
+]
+
+ROWS = [
+    _write("POST", "/rows/{id}", c.WriteRows, rows.write, c.Written, "Write rows of a run or document"),
+    _read("/rows/{id}", c.ReadRows, rows.read, c.RowPage, "Read rows of a run or document"),
+    _read("/rows/{id}/stats", c.Get, rows.stats, c.RowStats, "Count rows and average their scores"),
+]
+
+DOCUMENTS = [
+    _read("/documents", c.ListDocuments, documents.list_, c.Page[e.Document], "List documents"),
+    _write("POST", "/documents", c.CreateDocument, documents.create, e.Document, "Create a document", 201),
+    _read("/documents/{id}", c.Get, documents.get, e.Document, "Get a document"),
+    _write("PATCH", "/documents/{id}", c.UpdateDocument, documents.update, e.Document, "Edit a document"),
+    _write("POST", "/documents/{id}/versions", c.CommitVersion, documents.commit, e.Version, "Commit a version", 201),
+    _read("/documents/{id}/versions", c.ListVersions, documents.list_versions, c.Page[e.Version], "List versions"),
+    _read("/documents/{id}/versions/latest", c.GetVersion, documents.get_version, e.Version, "Get the newest version"),
+    _read("/documents/{id}/versions/{number}", c.GetVersion, documents.get_version, e.Version, "Get a version"),
+]
+
+EXPERIMENTS = [
+    _read("/experiments", c.ListExperiments, experiments.list_, c.Page[c.Experiment], "List experiments"),
+    _write("POST", "/experiments", c.CreateExperiment, experiments.create, c.Experiment, "Create an experiment", 201),
+    _read("/experiments/{id}", c.Get, experiments.get, c.Experiment, "Get an experiment"),
+    _write("PATCH", "/experiments/{id}", c.UpdateExperiment, experiments.update, c.Experiment, "Edit an experiment"),
+    _write("POST", "/experiments/{id}/start", c.ExperimentVerb, experiments.start, c.Experiment, "Start an experiment"),
+    _write("POST", "/experiments/{id}/stop", c.ExperimentVerb, experiments.stop, c.Experiment, "Stop an experiment"),
+    _write("POST", "/experiments/{id}/complete", c.ExperimentVerb, experiments.complete, c.Experiment, "Complete an experiment"),
+    _read("/experiments/{id}/results", c.Get, experiments.results, e.Json, "Results of an experiment"),
+]
+
+ARTIFACTS = [
+    _read("/artifacts", c.ListArtifacts, artifacts.list_, c.Page[e.Artifact], "List artifacts"),
+    _write("POST", "/artifacts", c.CreateArtifactVersion, artifacts.create_version, e.ArtifactVersion, "Create an artifact version", 201),
+    _read("/artifacts/resolve", c.ResolveArtifact, artifacts.resolve, e.ArtifactVersion, "Find a version by name and alias"),
+    _read("/artifacts/versions", c.ListArtifactVersions, artifacts.list_versions, c.Page[e.ArtifactVersion], "List versions"),
+    _read("/artifacts/versions/{id}", c.Get, artifacts.get_version, e.ArtifactVersion, "Get a version"),
+    _write("POST", "/artifacts/versions/{id}/aliases", c.SetAliases, artifacts.set_aliases, e.ArtifactVersion, "Move aliases"),
+    _read("/artifacts/{id}", c.Get, artifacts.get, e.Artifact, "Get an artifact"),
+]
+
+FILES = [
+    _read("/files/{id}", c.ListFiles, files.list_, c.Page[e.File], "List files of a run, document or artifact version"),
+]
+
+ENVIRONMENTS = [
+    _read("/environments", c.ListEnvironments, environments.list_, c.Page[e.Environment], "List environments"),
+    _write("PUT", "/environments", c.BindEnvironment, environments.bind, e.Environment, "Bind an environment"),
+    _read("/environments/{name}", c.GetEnvironment, environments.get, e.Environment, "Get an environment"),
+    _read("/links/{id}", c.ListLinks, environments.list_links, c.Page[e.Link], "List links of an object"),
+    _write("POST", "/links", c.CreateLink, environments.link, e.Link, "Link two objects", 201),
+    _write("DELETE", "/links/{id}", c.RemoveLink, environments.unlink, e.Link, "Remove a link"),
+]
+
+LIFECYCLE = [
+    _write("POST", "/plans", c.MakePlan, deletions.make_plan, c.Plan, "Plan: what a verb would do"),
+    _write("POST", "/apply", c.Apply, deletions.apply, c.Outcome, "Archive, unarchive, trash, restore or purge a selection"),
+    _read("/deletions", c.ListDeletions, deletions.list_, c.Page[e.Deletion], "List deletions"),
+    _read("/deletions/{id}", c.Get, deletions.get, e.Deletion, "Get a deletion"),
+    _read("/deletions/{id}/members", c.ListMembersOf, deletions.members, c.Page[e.DeletionMember], "What a deletion holds"),
+    _write("POST", "/deletions/{id}/restore", c.RestoreDeletion, deletions.restore, c.Outcome, "Take a deletion back"),
+    _write("POST", "/deletions/{id}/purge", c.PurgeDeletion, deletions.purge, c.Outcome, "Remove for good what a deletion holds"),
+    _read("/trash", c.ListTrash, deletions.trash_list, c.Page[c.TrashedItem], "What is in the trash"),
+    _write("POST", "/items/{id}/archive", c.ItemVerb, deletions.archive_item, c.Outcome, "Archive one object"),
+    _write("POST", "/items/{id}/unarchive", c.ItemVerb, deletions.unarchive_item, c.Outcome, "Unarchive one object"),
+    _write("POST", "/items/{id}/trash", c.ItemVerb, deletions.trash_item, c.Outcome, "Trash one object"),
+    _write("POST", "/items/{id}/restore", c.ItemVerb, deletions.restore_item, c.Outcome, "Restore one object from the trash"),
+    _write("POST", "/items/{id}/purge", c.ItemVerb, deletions.purge_item, c.Outcome, "Purge one object that is in the trash"),
+    _write("PUT", "/items/{id}/lock", c.SetLock, deletions.set_lock, e.Item, "Lock or unlock one object"),
+    _read("/items/{id}", c.Get, deletions.get_item, e.Item, "Get any object by id"),
+]
+
+RECORDS = [
+    _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
+    _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
+    _read("/jobs", c.ListJobs, jobs.list_, c.Page[e.Job], "List background jobs"),
+    _read("/jobs/{id}", c.Get, jobs.get, e.Job, "Get a background job"),
+    _read("/usage", c.GetUsage, usage.by, c.Page[c.Usage], "Bytes held, by project, workspace or kind"),
+]
+
+ENDPOINTS: list[Endpoint] = [
+    *ACCOUNTS,
+    *PROJECTS,
+    *RUNS,
+    *ROWS,
+    *DOCUMENTS,
+    *EXPERIMENTS,
+    *ARTIFACTS,
+    *FILES,
+    *ENVIRONMENTS,
+    *LIFECYCLE,
+    *RECORDS,
+]

@@ -1,0 +1,73 @@
+"""Errors as answers of the native API. Dialects have envelopes of their own over the same tree."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from labkeep.core.errors import LabkeepError, NotFound, OverQuota, Refused, Unsupported
+
+log = logging.getLogger("labkeep.http")
+
+Encode = Callable[[LabkeepError], Response]
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What the native API answers for every error."""
+
+    code: str
+    message: str
+    details: dict[str, object]
+    retry: bool
+    incident: str = ""
+
+
+def encode(error: LabkeepError) -> Response:
+    """The native envelope."""
+    body = ErrorBody(error.code, error.message, dict(error.details), error.retry)
+    headers = {"retry-after": str(error.details.get("retry_after_s", 1))} if error.retry else None
+    return Response(msgspec.json.encode(body), error.status, headers, "application/json")
+
+
+def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Exception], Response]]:
+    """Exception handlers for one application, all through its own envelope."""
+
+    def refused(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, LabkeepError)
+        return encode(error)
+
+    def unknown_route(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return encode(NotFound(f"no such path: {request.method} {request.url.path}"))
+        if error.status_code == 405:
+            response = encode(Unsupported(f"{request.method} is not offered for {request.url.path}"))
+            response.status_code = 405
+            response.headers.update(error.headers or {})
+            return response
+        response = encode(Refused(str(error.detail)))
+        response.status_code = error.status_code
+        return response
+
+    return {LabkeepError: refused, HTTPException: unknown_route}
+
+
+class Incident(LabkeepError):
+    """A bug: the log has the trace under the incident id, the caller gets only the id."""
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, error: BaseException, request: Request) -> None:
+        incident = secrets.token_hex(6)
+        log.error("incident %s: %s %s", incident, request.method, request.url.path, exc_info=error)
+        super().__init__(f"internal error; the server's log has it as incident {incident}", incident=incident)
+
+
+__all__ = ["Encode", "ErrorBody", "Incident", "OverQuota", "encode", "handlers"]

@@ -1,0 +1,236 @@
+"""Requests in, operations run, answers out: the one path that every edge shares. Knows no dialect.
+
+`Endpoint` is a row of a route table. Its handler builds the command from path, query and body, runs the operation and
+encodes what comes back; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from labkeep.core.access import Actor
+from labkeep.core.errors import Invalid, TooLarge
+from labkeep.operations import Operation, Store
+from labkeep.operations.accounts import once
+
+T = TypeVar("T")
+
+JSON = "application/json"
+_encoder = msgspec.json.Encoder()
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a route table."""
+
+    method: str
+    path: str
+    command: type[Any]
+    operation: Operation
+    output: Any
+    writes: bool
+    summary: str
+    tag: str
+    status: int = 200
+
+    @property
+    def name(self) -> str:
+        """Unique name in the OpenAPI document: module and function of the operation."""
+        module = self.operation.__module__.rpartition(".")[2]
+        return f"{module}_{self.operation.__name__}"
+
+
+def store_of(request: Request) -> Store:
+    """The store behind this server."""
+    store: Store = request.app.state.store
+    return store
+
+
+def actor_of(request: Request) -> Actor:
+    """Who asks, as authentication found."""
+    actor: Actor = request.state.actor
+    return actor
+
+
+async def run(request: Request, operation: Callable[..., T], command: Any, *, writes: bool) -> T:
+    """Run one operation for the request's actor. A write is on disk when this returns."""
+    database = store_of(request).database
+    submit = database.submit if writes else database.query
+    return await asyncio.wrap_future(submit(operation, actor_of(request), command))
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """``value`` as JSON."""
+    return Response(_encoder.encode(value), status, headers, JSON)
+
+
+def routes(endpoints: list[Endpoint]) -> list[Route]:
+    """Starlette routes for a table of endpoints."""
+    return [Route(e.path, _handler(e), methods=[e.method], name=e.name) for e in endpoints]
+
+
+def _handler(endpoint: Endpoint) -> Callable[[Request], Any]:
+    in_body = endpoint.method not in ("GET", "DELETE")
+    types = _field_types(endpoint.command)
+
+    async def handle(request: Request) -> Response:
+        body = await read_json(request) if in_body else None
+        command = build(endpoint.command, request, body, types)
+        key = request.headers.get("idempotency-key", "")
+        if endpoint.writes and key:
+            encoded = await run(request, once(endpoint.operation, key, fingerprint(command)), command, writes=True)
+            return Response(encoded, endpoint.status, media_type=JSON)
+        return answer(await run(request, endpoint.operation, command, writes=endpoint.writes), endpoint.status)
+
+    return handle
+
+
+def fingerprint(command: Any) -> str:
+    """Digest of a command: the same idempotency key with another command is refused."""
+    return hashlib.sha256(type(command).__name__.encode() + _encoder.encode(command)).hexdigest()
+
+
+def _field_types(command: type[Any]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(command)}
+
+
+def _is_list(kind: Any) -> bool:
+    origin = get_origin(kind)
+    return _is_list(get_args(kind)[0]) if origin is Annotated else origin in (list, tuple)
+
+
+def build(command: type[T], request: Request, body: Any, types: Mapping[str, Any] | None = None) -> T:
+    """The command from a request. Path parameters win over the body, and the body over the query.
+
+    What comes as text is converted to its field's type; a body must have the right types already.
+    """
+    types = _field_types(command) if types is None else types
+    values: dict[str, Any] = {}
+    query = request.query_params
+    for name in query:
+        kind = types.get(name)
+        text = query.getlist(name) if _is_list(kind) else query[name]
+        values[name] = _from_text(text, kind, name)
+    if body is not None:
+        if not isinstance(body, dict):
+            raise Invalid("the body must be a JSON object", path="$")
+        values.update(body)
+    for name, text in request.path_params.items():
+        values[name] = _from_text(text, types.get(name), name)
+    try:
+        return msgspec.convert(values, command)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+
+
+def _from_text(text: Any, kind: Any, name: str) -> Any:
+    if kind is None:
+        return text
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), path=name) from error
+
+
+def invalid(error: msgspec.ValidationError | msgspec.DecodeError) -> Invalid:
+    """A decoding error in our words, with the path of the offending field."""
+    message = str(error)
+    text, _, path = message.rpartition(" - at ")
+    return Invalid(text or message, path=path.strip("`")) if path.startswith("`") else Invalid(message, path="$")
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+async def read_json(request: Request) -> Any:
+    """The body as JSON; None when it is empty. Depth, size and content are all limited."""
+    data = await read_body(request)
+    if not data.strip():
+        return None
+    return decode_json(data, store_of(request).settings.max_json_depth)
+
+
+def decode_json(data: bytes, max_depth: int, kind: Any = Any) -> Any:
+    """``data`` as JSON of type ``kind``. Invalid for anything else, and for nesting deeper than ``max_depth``."""
+    _check_depth(data, max_depth)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise invalid(error) from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise Invalid(f"the body is not valid JSON: {error}", path="$") from error
+
+
+def _check_depth(data: bytes, limit: int) -> None:
+    # Brackets inside strings only make the estimate higher, so the exact count is needed rarely.
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return
+    depth, quoted, escaped = 0, False, False
+    for byte in data.translate(None, delete=_NOT_STRUCTURE):
+        if escaped:
+            escaped = False
+        elif byte == 0x5C:
+            escaped = quoted
+        elif byte == 0x22:
+            quoted = not quoted
+        elif not quoted:
+            depth += 1 if byte in b"[{" else -1
+            if depth > limit:
+                raise Invalid(f"the JSON is nested deeper than {limit} levels", path="$")
+
+
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, decompressed. TooLarge over the limits; Invalid when it breaks off or is not what it claims."""
+    settings = store_of(request).settings
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > settings.max_body_bytes:
+        raise TooLarge(f"the body has {length} bytes; at most {settings.max_body_bytes} are taken", limit=settings.max_body_bytes)
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in stream_body(request):
+        size += len(piece)
+        if size > settings.max_body_bytes:
+            raise TooLarge(f"the body is larger than {settings.max_body_bytes} bytes", limit=settings.max_body_bytes)
+        pieces.append(piece)
+    data = b"".join(pieces)
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding in ("identity", ""):
+        return data
+    if encoding not in ("gzip", "deflate"):
+        raise Invalid(f"content-encoding {encoding[:40]!r} is not taken; use gzip or none", path="content-encoding")
+    return inflate(data, settings.max_inflated_bytes)
+
+
+async def stream_body(request: Request) -> AsyncIterator[bytes]:
+    """The pieces of the body as they come; Invalid when the client goes away in the middle."""
+    try:
+        async for piece in request.stream():
+            if piece:
+                yield piece
+    except ClientDisconnect as error:
+        raise Invalid("the body broke off before its end; nothing was stored", path="$") from error
+
+
+def inflate(data: bytes, limit: int) -> bytes:
+    """Decompress gzip or zlib; TooLarge when it would grow over ``limit``, without having held more than that."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        inflated = inflater.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise Invalid(f"the compressed body is damaged: {error}", path="$") from error
+    if len(inflated) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes after decompression", limit=limit)
+    if not inflater.eof:
+        raise Invalid("the compressed body breaks off", path="$")
+    return inflated
