@@ -109,9 +109,8 @@ def _count(report: Path) -> Counts:
     return total
 
 
-def _run(step: str, command: Command) -> tuple[bool, Counts | None]:
+def _run(command: Command, report: Path) -> tuple[bool, Counts | None]:
     argv = command.argv
-    report = REPORTS / f"{step}.xml"
     if command.tests:
         report.unlink(missing_ok=True)
         argv = (*argv, f"--junitxml={report}")
@@ -120,11 +119,11 @@ def _run(step: str, command: Command) -> tuple[bool, Counts | None]:
     return ok, _count(report) if command.tests else None
 
 
-def run_step(step: str) -> Outcome:
-    """Run every command of one step, also after one of them failed."""
+def run_step(step: str, commands: Sequence[Command], reports: Path = REPORTS) -> Outcome:
+    """Run every command of one step, also after one of them failed; ``reports`` is a folder for pytest's reports."""
     print(f"\n== {step} ==", flush=True)
     started = time.monotonic()
-    results = [_run(step, command) for command in STEPS[step]]
+    results = [_run(command, reports / f"{step}.xml") for command in commands]
     counted = [counts for _, counts in results if counts is not None]
     return Outcome(
         step=step,
@@ -156,7 +155,7 @@ def main() -> int:
     if arguments.write:
         return max((subprocess.run(c.argv, cwd=ROOT, check=False).returncode for c in _generators()), default=0)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    outcomes = [run_step(step) for step in arguments.steps or STEPS]
+    outcomes = [run_step(step, STEPS[step]) for step in arguments.steps or STEPS]
     report(outcomes)
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 

@@ -41,6 +41,7 @@ def _is_local(family: int, address: Any) -> bool:
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     def connect(self: socket.socket, address: Any) -> Any:
         if not _is_local(self.family, address):
+            self.close()  # its owner expects an OSError and would leave it open
             pytest.fail(f"a test tried to reach {address!r}; only the loopback is allowed")
         return method(self, address)
 

@@ -33,7 +33,7 @@ SKIPPED_TEST = re.compile(
 BROAD_EXCEPT = re.compile(r"^\s*except\s*\(?\s*Exception\b")
 PINNED = re.compile(r"^[a-z0-9][a-z0-9._-]*==[^\s;]+(?: ; .+)?$")
 FORBIDDEN_MODULES = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager", "managers"}
-BINARY = {".png", ".ico", ".jpg", ".gif", ".woff2", ".gz", ".parquet", ".db"}
+BINARY = {".pyc", ".png", ".ico", ".jpg", ".gif", ".woff2", ".gz", ".parquet", ".db"}
 
 
 def _tracked() -> list[Path]:
