@@ -6,7 +6,9 @@ whatever is filtered on has a column or a row in ``fields``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +31,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from labkeep.core.lifecycle import Kind, OnDelete, Role, State, Status
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -83,6 +87,39 @@ class Json(TypeDecorator[Any]):
         return None if value is None else msgspec.json.decode(value)
 
 
+class Choice(TypeDecorator[StrEnum]):
+    """One word of an enumeration."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+        self._by_text = {str(word): word for word in words}
+
+    def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        return None if value is None else self._by_text[value]
+
+
+class Words(TypeDecorator[tuple[str, ...]]):
+    """A list of words as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | None:
+        return "[]" if not value else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:
+        return () if value is None or value == "[]" else _words.decode(value)
+
+
+_words = msgspec.json.Decoder(tuple[str, ...])
+
 metadata = MetaData()
 
 
@@ -100,6 +137,14 @@ def _time(name: str, comment: str, *, null: bool = False) -> Column[datetime]:
 
 def _json(name: str, comment: str) -> Column[Any]:
     return Column(name, Json, nullable=False, comment=comment)
+
+
+def _choice(name: str, words: type[StrEnum], comment: str) -> Column[StrEnum]:
+    return Column(name, Choice(words), nullable=False, comment=comment)
+
+
+def _words_column(name: str, comment: str) -> Column[tuple[str, ...]]:
+    return Column(name, Words, nullable=False, comment=comment)
 
 
 def _int(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[int]:
@@ -144,7 +189,7 @@ members = Table(
     _id("id", "The membership.", key=True),
     _id("workspace_id", "Where."),
     _text("user", "Who."),
-    _text("role", "viewer, editor, maintainer or owner."),
+    _choice("role", Role, "viewer, editor, maintainer or owner."),
     _time("created_at", "Since when."),
     Index("members_user", "organization_id", "workspace_id", "user", unique=True),
     comment="Who may do what in which workspace.",
@@ -158,9 +203,9 @@ api_keys = Table(
     Column("digest", LargeBinary(32), nullable=False, unique=True, comment="SHA-256 of the secret, which is not kept."),
     _id("workspace_id", "The workspace it opens when none is named."),
     _text("user", "Whose key."),
-    _text("role", "Most it may be used for; the member's role caps it."),
+    _choice("role", Role, "Most it may be used for; the member's role caps it."),
     _flag("agent", "Used by a program that decides by itself: may trash, never purge."),
-    _json("scopes", "Extra scopes."),
+    _words_column("scopes", "Extra scopes."),
     _text("name", "What its owner calls it."),
     _text("hint", "First characters of the secret."),
     _time("created_at", "When it was made."),
@@ -174,7 +219,7 @@ items = Table(
     metadata,
     _organization(),
     _id("id", "The object; never reused.", key=True),
-    _text("kind", "project, run, document, artifact or artifact_version."),
+    _choice("kind", Kind, "project, run, document, artifact or artifact_version."),
     _id("workspace_id", "The workspace."),
     _id("parent_id", "What contains it: workspace, project or artifact."),
     _id("project_id", "The project; null for projects themselves.", null=True),
@@ -182,11 +227,11 @@ items = Table(
     _text("name", "For people; empty once purged."),
     _text("handle", "Unique among live siblings; null when the name need not be.", null=True),
     _text("description", "Free text."),
-    _json("tags", "List of tags."),
+    _words_column("tags", "List of tags."),
     _json("metadata", "Free JSON object."),
     _json("extra", "What only one dialect knows."),
     _text("dialect", "The API through which it was made."),
-    _text("state", "active, archived, trashed or purged."),
+    _choice("state", State, "active, archived, trashed or purged."),
     _flag("locked", "Somebody with write access locked it against trash."),
     _id("deletion_id", "The deletion that holds it, while trashed or purged.", null=True),
     _int("version", "Counts edits; plans are checked against it."),
@@ -228,7 +273,7 @@ runs = Table(
     _organization(),
     _id("id", "The item.", key=True),
     _id("project_id", "The project, repeated so that statuses can be indexed within it."),
-    _text("status", "draft, queued, running, finished, failed, crashed or stopped."),
+    _choice("status", Status, "draft, queued, running, finished, failed, crashed or stopped."),
     _json("config", "What the run was given."),
     _json("summary", "What the run came to."),
     _text("notes", "Free text."),
@@ -290,7 +335,7 @@ artifact_versions = Table(
     _int("number", "0, 1, 2 …"),
     _text("digest", "sha256:… over the manifest."),
     _id("run_id", "The run that made it.", null=True),
-    _json("aliases", "Aliases that point here now."),
+    _words_column("aliases", "Aliases that point here now."),
     Index("artifact_versions_run", "organization_id", "run_id"),
     comment="What only artifact versions have.",
 )
@@ -464,7 +509,7 @@ links = Table(
     _id("source_id", "What depends."),
     _id("target_id", "On what."),
     _text("type", "base, used, produced …"),
-    _text("on_delete", "restrict, unbind, cascade or keep."),
+    _choice("on_delete", OnDelete, "restrict, unbind, cascade or keep."),
     _time("created_at", "When it was made."),
     Index("links_target", "organization_id", "target_id"),
     Index("links_edge", "organization_id", "source_id", "target_id", "type", unique=True),
@@ -521,8 +566,8 @@ deletion_members = Table(
     _organization(),
     _id("deletion_id", "The deletion.", key=True),
     _id("item_id", "The object.", key=True),
-    _text("kind", "What it is."),
-    _text("previous_state", "What restoring puts back."),
+    _choice("kind", Kind, "What it is."),
+    _choice("previous_state", State, "What restoring puts back."),
     _text("outcome", "trashed, restored or purged."),
     Index("deletion_members_item", "organization_id", "item_id"),
     comment="What belonged to a deletion.",
