@@ -16,6 +16,7 @@ host ?= 127.0.0.1
 port ?= 8787
 dialect ?=
 scenario ?=
+name ?=
 
 .PHONY: help
 help: ## list these commands
@@ -50,8 +51,8 @@ demo: .venv/server.stamp ## log, compare, trash and restore a few runs in a thro
 	$(BIN)/python scripts/demo.py
 
 .PHONY: bench
-bench: .venv/dev.stamp ## print the numbers: points, runs, filters, lifecycle, start-up
-	$(BIN)/python -m tests.bench
+bench: .venv/dev.stamp ## print the numbers; name=SCRIPT runs one script of tests/bench
+	for script in tests/bench/$(or $(name),[a-z]*).py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: docs
 docs: .venv/dev.stamp ## write the generated pages and the generated client again

