@@ -35,9 +35,9 @@ def merge(
         return {**_clean(patch, remove_none), **held}
     wanted = dict(patch)
     for key in union:
-        before, more = current.get(key, []), wanted.get(key)
-        if (key,) not in paths and isinstance(before, list) and isinstance(more, list):
-            wanted[key] = distinct([*before, *more])
+        before, more = current.get(key), wanted.get(key)
+        if (key,) not in paths and isinstance(more, list):
+            wanted[key] = distinct([*before, *more] if isinstance(before, list) else more)
     return _merge(current, wanted, frozenset(paths), (), remove_none) | held
 
 
