@@ -30,7 +30,9 @@ from labkeep.operations import (
 PREFIX = "/api/v1"
 
 
-def _read(path: str, command: type[Any], operation: Operation, output: Any, summary: str, method: str = "GET") -> Endpoint:
+def _read(
+    path: str, command: type[Any], operation: Operation, output: Any, summary: str, method: str = "GET"
+) -> Endpoint:
     return Endpoint(
         method=method,
         path=path,
@@ -113,17 +115,51 @@ EXPERIMENTS = [
     _write("PATCH", "/experiments/{id}", c.UpdateExperiment, experiments.update, c.Experiment, "Edit an experiment"),
     _write("POST", "/experiments/{id}/start", c.ExperimentVerb, experiments.start, c.Experiment, "Start an experiment"),
     _write("POST", "/experiments/{id}/stop", c.ExperimentVerb, experiments.stop, c.Experiment, "Stop an experiment"),
-    _write("POST", "/experiments/{id}/complete", c.ExperimentVerb, experiments.complete, c.Experiment, "Complete an experiment"),
+    _write(
+        "POST",
+        "/experiments/{id}/complete",
+        c.ExperimentVerb,
+        experiments.complete,
+        c.Experiment,
+        "Complete an experiment",
+    ),
     _read("/experiments/{id}/results", c.Get, experiments.results, e.Json, "Results of an experiment"),
 ]
 
 ARTIFACTS = [
     _read("/artifacts", c.ListArtifacts, artifacts.list_, c.Page[e.Artifact], "List artifacts"),
-    _write("POST", "/artifacts", c.CreateArtifactVersion, artifacts.create_version, e.ArtifactVersion, "Create an artifact version", 201),
-    _read("/artifacts/resolve", c.ResolveArtifact, artifacts.resolve, e.ArtifactVersion, "Find a version by name and alias"),
-    _read("/artifacts/versions", c.ListArtifactVersions, artifacts.list_versions, c.Page[e.ArtifactVersion], "List versions"),
+    _write(
+        "POST",
+        "/artifacts",
+        c.CreateArtifactVersion,
+        artifacts.create_version,
+        e.ArtifactVersion,
+        "Create an artifact version",
+        201,
+    ),
+    _read(
+        "/artifacts/resolve",
+        c.ResolveArtifact,
+        artifacts.resolve,
+        e.ArtifactVersion,
+        "Find a version by name and alias",
+    ),
+    _read(
+        "/artifacts/versions",
+        c.ListArtifactVersions,
+        artifacts.list_versions,
+        c.Page[e.ArtifactVersion],
+        "List versions",
+    ),
     _read("/artifacts/versions/{id}", c.Get, artifacts.get_version, e.ArtifactVersion, "Get a version"),
-    _write("POST", "/artifacts/versions/{id}/aliases", c.SetAliases, artifacts.set_aliases, e.ArtifactVersion, "Move aliases"),
+    _write(
+        "POST",
+        "/artifacts/versions/{id}/aliases",
+        c.SetAliases,
+        artifacts.set_aliases,
+        e.ArtifactVersion,
+        "Move aliases",
+    ),
     _read("/artifacts/{id}", c.Get, artifacts.get, e.Artifact, "Get an artifact"),
 ]
 
@@ -142,18 +178,43 @@ ENVIRONMENTS = [
 
 LIFECYCLE = [
     _write("POST", "/plans", c.MakePlan, deletions.make_plan, c.Plan, "Plan: what a verb would do"),
-    _write("POST", "/apply", c.Apply, deletions.apply, c.Outcome, "Archive, unarchive, trash, restore or purge a selection"),
+    _write(
+        "POST", "/apply", c.Apply, deletions.apply, c.Outcome, "Archive, unarchive, trash, restore or purge a selection"
+    ),
     _read("/deletions", c.ListDeletions, deletions.list_, c.Page[e.Deletion], "List deletions"),
     _read("/deletions/{id}", c.Get, deletions.get, e.Deletion, "Get a deletion"),
-    _read("/deletions/{id}/members", c.ListMembersOf, deletions.members, c.Page[e.DeletionMember], "What a deletion holds"),
+    _read(
+        "/deletions/{id}/members", c.ListMembersOf, deletions.members, c.Page[e.DeletionMember], "What a deletion holds"
+    ),
     _write("POST", "/deletions/{id}/restore", c.RestoreDeletion, deletions.restore, c.Outcome, "Take a deletion back"),
-    _write("POST", "/deletions/{id}/purge", c.PurgeDeletion, deletions.purge, c.Outcome, "Remove for good what a deletion holds"),
+    _write(
+        "POST",
+        "/deletions/{id}/purge",
+        c.PurgeDeletion,
+        deletions.purge,
+        c.Outcome,
+        "Remove for good what a deletion holds",
+    ),
     _read("/trash", c.ListTrash, deletions.trash_list, c.Page[c.TrashedItem], "What is in the trash"),
     _write("POST", "/items/{id}/archive", c.ItemVerb, deletions.archive_item, c.Outcome, "Archive one object"),
     _write("POST", "/items/{id}/unarchive", c.ItemVerb, deletions.unarchive_item, c.Outcome, "Unarchive one object"),
     _write("POST", "/items/{id}/trash", c.ItemVerb, deletions.trash_item, c.Outcome, "Trash one object"),
-    _write("POST", "/items/{id}/restore", c.ItemVerb, deletions.restore_item, c.Outcome, "Restore one object from the trash"),
-    _write("POST", "/items/{id}/purge", c.ItemVerb, deletions.purge_item, c.Outcome, "Purge one object that is in the trash"),
+    _write(
+        "POST",
+        "/items/{id}/restore",
+        c.ItemVerb,
+        deletions.restore_item,
+        c.Outcome,
+        "Restore one object from the trash",
+    ),
+    _write(
+        "POST",
+        "/items/{id}/purge",
+        c.ItemVerb,
+        deletions.purge_item,
+        c.Outcome,
+        "Purge one object that is in the trash",
+    ),
     _write("PUT", "/items/{id}/lock", c.SetLock, deletions.set_lock, e.Item, "Lock or unlock one object"),
     _read("/items/{id}", c.Get, deletions.get_item, e.Item, "Get any object by id"),
 ]

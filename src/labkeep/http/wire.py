@@ -195,7 +195,9 @@ async def read_body(request: Request) -> bytes:
     settings = store_of(request).settings
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > settings.max_body_bytes:
-        raise TooLarge(f"the body has {length} bytes; at most {settings.max_body_bytes} are taken", limit=settings.max_body_bytes)
+        raise TooLarge(
+            f"the body has {length} bytes; at most {settings.max_body_bytes} are taken", limit=settings.max_body_bytes
+        )
     pieces: list[bytes] = []
     size = 0
     async for piece in stream_body(request):

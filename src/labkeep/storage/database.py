@@ -36,6 +36,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from labkeep.core.access import Actor
 from labkeep.core.errors import AlreadyExists, LabkeepError, Unavailable
 from labkeep.core.ids import IdSource
+from labkeep.core.patterns import matches
 from labkeep.storage.schema import prepare
 from labkeep.storage.transaction import Tx
 
@@ -68,6 +69,8 @@ class Database(ABC):
     def __init__(self, clock: Clock = utc_now) -> None:
         self.clock = clock
         self.ids = IdSource()
+        self.job_waiting = threading.Event()
+        """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
 
     @abstractmethod
     def submit(self, operation: Operation[C, T], actor: Actor, command: C) -> Future[T]:
@@ -212,6 +215,8 @@ class Sqlite(Database):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             outcomes = [self._attempt(connection, entry.work) for entry in group]
             connection.exec_driver_sql("COMMIT")
+            if any(enqueued for _, _, enqueued in outcomes):
+                self.job_waiting.set()
         except DBAPIError as error:  # the whole group failed, and each caller is told
             with suppress(DBAPIError):
                 connection.exec_driver_sql("ROLLBACK")
@@ -219,16 +224,16 @@ class Sqlite(Database):
             for entry in group:
                 entry.future.set_exception(failure)
             return
-        for entry, (result, refusal) in zip(group, outcomes, strict=True):
+        for entry, (result, refusal, _) in zip(group, outcomes, strict=True):
             if refusal is None:
                 entry.future.set_result(result)
             else:
                 entry.future.set_exception(refusal)
 
-    def _attempt(self, connection: Connection, work: Callable[[Tx], Any]) -> tuple[Any, BaseException | None]:
+    def _attempt(self, connection: Connection, work: Callable[[Tx], Any]) -> tuple[Any, BaseException | None, bool]:
         connection.exec_driver_sql("SAVEPOINT operation")
+        tx = self._tx(connection)
         try:
-            tx = self._tx(connection)
             result = work(tx)
             tx.finish()
         except Exception as error:  # belongs to this one caller; the rest of the group goes on
@@ -236,15 +241,15 @@ class Sqlite(Database):
                 raise  # disk full and the like end the transaction itself
             connection.exec_driver_sql("ROLLBACK TO operation")
             connection.exec_driver_sql("RELEASE operation")
-            return None, _translate(error)
+            return None, _translate(error), False
         connection.exec_driver_sql("RELEASE operation")
-        return result, None
+        return result, None, tx.enqueued
 
 
 def _maintain(connection: Connection, entry: _Maintain) -> None:
     try:
         entry.future.set_result(entry.work(connection))
-    except Exception as error:  # handed to whoever waits for the future
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
         entry.future.set_exception(_translate(error))
 
 
@@ -263,8 +268,18 @@ def _sqlite_engine(path: Path, pool: Any, **options: Any) -> Engine:
         connection.isolation_level = None
         for pragma in SQLITE_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("contains_text", 2, _contains, deterministic=True)
+        connection.create_function("matches_text", 2, _matches, deterministic=True)
 
     return engine
+
+
+def _contains(text: str | None, part: str) -> bool:
+    return text is not None and part.casefold() in text.casefold()
+
+
+def _matches(text: str | None, pattern: str) -> bool:
+    return text is not None and matches(pattern, text)
 
 
 SQLITE_PRAGMAS = (
@@ -285,7 +300,8 @@ def _reclaim_sqlite(connection: Connection) -> int:
 
     page_size = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
     before = pages()
-    connection.exec_driver_sql("PRAGMA incremental_vacuum").fetchall()
+    # Each step frees one page, so the driver's cursor must be drained; SQLAlchemy sees a statement without rows.
+    connection.connection.cursor().execute("PRAGMA incremental_vacuum").fetchall()
     # The old content of the pages is still in the log until it is truncated, which needs a moment without readers.
     for attempt in range(200):
         busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
@@ -364,6 +380,8 @@ class Postgres(Database):
                     tx = self._tx(connection)
                     result = operation(tx, actor, command)
                     tx.finish()
+                if tx.enqueued:
+                    self.job_waiting.set()
                 return result
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", "") not in _RETRIABLE or attempt == RETRIES - 1:

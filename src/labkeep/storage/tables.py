@@ -123,12 +123,16 @@ _words = msgspec.json.Decoder(tuple[str, ...])
 metadata = MetaData()
 
 
+# Text is ordered by code point in both databases.
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
+
 def _id(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[str]:
     return Column(name, Id, primary_key=key, nullable=null, comment=comment)
 
 
 def _text(name: str, comment: str, *, key: bool = False, null: bool = False, default: str | None = None) -> Column[str]:
-    return Column(name, Text, primary_key=key, nullable=null, server_default=default, comment=comment)
+    return Column(name, _TEXT, primary_key=key, nullable=null, server_default=default, comment=comment)
 
 
 def _time(name: str, comment: str, *, null: bool = False) -> Column[datetime]:
@@ -242,6 +246,7 @@ items = Table(
     _time("updated_at", "When it was last edited."),
     Index("items_parent", "organization_id", "parent_id", "kind", "state", "id"),
     Index("items_project", "organization_id", "project_id", "kind", "state", "id"),
+    Index("items_created", "organization_id", "project_id", "kind", "state", "created_at", "id"),
     Index("items_workspace", "organization_id", "workspace_id", "kind", "state", "id"),
     Index("items_deletion", "organization_id", "deletion_id", "id"),
     Index(
@@ -286,6 +291,13 @@ runs = Table(
     _time("finished_at", "When it ended.", null=True),
     _time("heartbeat_at", "When the client was last heard of.", null=True),
     Index("runs_status", "organization_id", "project_id", "status", "id"),
+    Index(
+        "runs_base",
+        "organization_id",
+        "base_run_id",
+        sqlite_where=text("base_run_id IS NOT NULL"),
+        postgresql_where=text("base_run_id IS NOT NULL"),
+    ),
     Index("runs_document", "organization_id", "document_id", "id"),
     Index("runs_heartbeat", "status", "heartbeat_at"),
     comment="What only runs have.",
@@ -378,7 +390,7 @@ fields = Table(
     _id("project_id", "The project."),
     Column("type", String(1), nullable=False, comment="n number, b flag (as 0 or 1), t text."),
     Column("num", Double, nullable=True, comment="The number or flag."),
-    Column("text", Text, nullable=True, comment="The first characters of the text."),
+    Column("text", _TEXT, nullable=True, comment="The first characters of the text."),
     Index(
         "fields_num",
         "project_id",

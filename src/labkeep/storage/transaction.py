@@ -30,6 +30,8 @@ class Tx:
         self.connection = connection
         self.now = now
         self.database = database
+        self.enqueued = False
+        """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids
         self._events: list[tuple[str, AuditEvent]] = []
 

@@ -1,0 +1,176 @@
+"""Planning what a verb does, before anything is done. Pure: candidates and rules in, a plan with reasons out.
+
+Candidates come one by one and only counts, a running hash and the first entries of each list are kept, so a plan over
+a million objects costs no more memory than one over a hundred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import datetime
+
+import msgspec
+
+from labkeep.core.commands import Blocker, Plan
+from labkeep.core.entities import Json
+from labkeep.core.errors import Invalid
+from labkeep.core.lifecycle import BUSY, LIVE, PAST, Kind, State, Verb
+
+SHOWN = 100
+"""Entries of each list that a plan shows; counts are always complete."""
+
+
+class Dependent(msgspec.Struct, frozen=True):
+    """Something live outside the selection that needs a candidate."""
+
+    type: str
+    """environment, link, base or alias."""
+    id: str
+    name: str
+    restricts: bool = True
+    """Whether it blocks; what does not is unbound."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What planning must know of one selected object."""
+
+    id: str
+    kind: Kind
+    type: str
+    name: str
+    handle: str | None
+    state: State
+    version: int
+    bytes: int
+    locked: bool = False
+    status: str = ""
+    deletion_id: str | None = None
+    dependents: tuple[Dependent, ...] = ()
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the caller allows: stopping what runs, and unbinding what depends."""
+
+    stop_running: bool = False
+    force: bool = False
+
+
+def parse_options(on_running: str, force: bool) -> Options:
+    """Options from their wire form."""
+    if on_running not in ("refuse", "stop"):
+        raise Invalid(f"on_running is refuse or stop, not {on_running[:40]!r}", path="on_running")
+    return Options(on_running == "stop", force)
+
+
+FROM: dict[Verb, tuple[State, ...]] = {
+    Verb.archive: (State.active,),
+    Verb.unarchive: (State.archived,),
+    Verb.trash: LIVE,
+    Verb.restore: (State.trashed,),
+    Verb.purge: (State.trashed,),
+}
+"""The states from which each verb starts."""
+
+
+def is_running(candidate: Candidate) -> bool:
+    """Whether a run is executing, or an experiment is running."""
+    if candidate.kind == Kind.run:
+        return candidate.status in BUSY
+    return candidate.kind == Kind.document and candidate.status == "running"
+
+
+def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | None:
+    """Why ``candidate`` must stay as it is, or None. Archiving and restoring are never blocked here."""
+    if verb not in (Verb.trash, Verb.purge):
+        return None
+
+    def because(reason: str, override: str = "") -> Blocker:
+        what = f"{candidate.type or candidate.kind} {candidate.name}"
+        return Blocker(candidate.id, str(candidate.kind), candidate.name, f"{what} {reason}", override)
+
+    if candidate.locked:
+        return because("is locked: unlock it first")
+    if verb == Verb.trash and is_running(candidate) and not options.stop_running:
+        return because("is running: cannot be trashed; stop it first, or pass on_running=stop", "on_running=stop")
+    restricting = [dependent for dependent in candidate.dependents if dependent.restricts]
+    if restricting and not options.force:
+        named = ", ".join(f"{d.type} {d.name}" for d in restricting[:5])
+        more = f" and {len(restricting) - 5} more" if len(restricting) > 5 else ""
+        return because(f"has active dependencies: {named}{more}; resolve them first, or pass force", "force")
+    return None
+
+
+class Planner:
+    """Folds candidates into a plan. `add` says whether a candidate goes."""
+
+    def __init__(self, verb: Verb, options: Options) -> None:
+        self.verb = verb
+        self.options = options
+        self.counts: Counter[str] = Counter()
+        self.already = 0
+        self.bytes = 0
+        self.stops = 0
+        self.blocked = 0
+        self.names: list[str] = []
+        self.unbinds: list[Json] = []
+        self.blockers: list[Blocker] = []
+        self._hash = hashlib.sha256(msgspec.json.encode([str(verb), options.stop_running, options.force]))
+
+    def add(self, candidate: Candidate) -> bool:
+        """Take one candidate into the plan; True when the verb will change it."""
+        # States and versions are part of the hash, so any edit in between is noticed.
+        seen = f"{candidate.id} {candidate.version} {candidate.state} {len(candidate.dependents)}\n"
+        self._hash.update(seen.encode())
+        if candidate.state not in FROM[self.verb]:
+            self.already += 1
+            return False
+        reason = blocker(self.verb, candidate, self.options)
+        if reason is not None:
+            self.blocked += 1
+            if len(self.blockers) < SHOWN:
+                self.blockers.append(reason)
+            return False
+        self._count(candidate)
+        return True
+
+    def _count(self, candidate: Candidate) -> None:
+        self.counts[str(candidate.kind)] += 1
+        self.bytes += candidate.bytes
+        if self.verb != Verb.trash:
+            return
+        self.stops += is_running(candidate)
+        if candidate.handle is not None and len(self.names) < SHOWN:
+            self.names.append(candidate.name)
+        for dependent in candidate.dependents:
+            if dependent.type in ("environment", "link") and len(self.unbinds) < SHOWN:
+                unbound = {"type": dependent.type, "id": dependent.id, "name": dependent.name, "item_id": candidate.id}
+                self.unbinds.append(unbound)
+
+    @property
+    def hash(self) -> str:
+        """What applying must name: the same world and the same wishes give the same hash."""
+        return self._hash.hexdigest()
+
+    def plan(self, id: str, now: datetime, *, freed_bytes: int, restorable_until: datetime | None) -> Plan:
+        """The plan so far, as it is shown and stored."""
+        return Plan(
+            id=id,
+            verb=str(self.verb),
+            hash=self.hash,
+            counts=dict(self.counts),
+            bytes=self.bytes,
+            freed_bytes=freed_bytes,
+            names_freed=self.names,
+            unbinds=self.unbinds,
+            stops=self.stops,
+            blockers=self.blockers,
+            blocked=self.blocked,
+            restorable_until=restorable_until,
+            created_at=now,
+        )
+
+
+def event_of(kind: str, verb: Verb) -> str:
+    """The name of the audit event: ``run.trashed``."""
+    return f"{kind}.{PAST[verb]}"
