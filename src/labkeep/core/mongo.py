@@ -100,7 +100,7 @@ def parse_order(text: str | None, spelling: Spelling = WANDB) -> tuple[Order, ..
     for part in (text or "").split(","):
         key = part.strip()
         if key:
-            field = field_of(key.lstrip("+-") if key[0] in "+-" else key, spelling, "order")
+            field = field_of(key[1:] if key[0] in "+-" else key, spelling, "order")
             keys.append(Order(field, descending=key.startswith("-")))
     order = tuple(keys)
     validate(Query(None, order))
@@ -176,6 +176,8 @@ class _Reader:
         if not isinstance(value, Mapping):
             return self._checked(path, equals(field, self._value(path, field, value)))
         self._enter(path, depth)
+        if not value:
+            raise _wrong(path, "has no operators", *_OPERATORS)
         return conjunction(*(self._operator(_joined(path, key), field, key, arg, depth) for key, arg in value.items()))
 
     def _operator(self, path: str, field: str, key: Any, arg: Any, depth: int) -> Filter | None:

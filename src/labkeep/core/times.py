@@ -30,8 +30,8 @@ def parse_time(text: str, now: datetime) -> datetime:
         if moment:
             day, clock, zone = moment[1], moment[2] or "00:00", (moment[3] or "Z").upper()
             return datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{text} is outside the calendar") from None
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text} is not a time: {error}") from None
     raise ValueError(f"{text[:80]!r} is not a time; write {EXAMPLES}")
 
 
