@@ -39,7 +39,7 @@ class Tx:
         """A new id that sorts after all earlier ones of this process."""
         return self._ids.new((self.now - EPOCH) // _MILLISECOND)
 
-    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
         """Run one statement, or one statement for each of a list of parameters."""
         return self.connection.execute(statement, parameters)
 
