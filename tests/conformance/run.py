@@ -107,27 +107,29 @@ def _scenario_environment(workdir: Path, extra: Mapping[str, str]) -> dict[str, 
     return {"PATH": os.environ["PATH"], "HOME": str(workdir), "TMPDIR": str(workdir), "LANG": "C.UTF-8", **extra}
 
 
-def run_scenario(dialect: str, script: Path, environment: Mapping[str, str]) -> Outcome:
+def _run_in(folder: str, argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int | None, str]:
+    """Exit code (None after the time limit) and everything that was printed."""
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env=_scenario_environment(Path(folder), environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SCENARIO_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return None, f"{(late.stdout or b'').decode(errors='replace')}\nno end after {SCENARIO_TIMEOUT_S} s"
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def run_scenario(dialect: str, script: Path, environment: Mapping[str, str], python: Path | None = None) -> Outcome:
     """Run one script in an empty folder; ok means exit code 0 and a last line that starts with OK or PASS."""
-    python = prepare(dialect)
+    python = python or prepare(dialect)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"labkeep-{dialect}-") as folder:
-        try:
-            done = subprocess.run(
-                [str(python), str(script)],
-                cwd=folder,
-                env=_scenario_environment(Path(folder), environment),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=SCENARIO_TIMEOUT_S,
-                check=False,
-            )
-            code, output = done.returncode, done.stdout.decode(errors="replace")
-        except subprocess.TimeoutExpired as late:
-            code, output = (
-                None,
-                (late.stdout or b"").decode(errors="replace") + f"\nno end after {SCENARIO_TIMEOUT_S} s",
-            )
+        code, output = _run_in(folder, [str(python), str(script)], environment)
     last = (output.strip().splitlines() or [""])[-1]
     ok = code == 0 and last.startswith(("OK", "PASS"))
     return Outcome(dialect, script.stem, ok, time.monotonic() - started, output)
