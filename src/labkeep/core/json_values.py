@@ -6,7 +6,9 @@ Two things that JSON cannot say survive here: NaN and the infinities (the string
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -113,6 +115,23 @@ def from_json(value: Any, depth: int) -> Any:
     return [from_json(inner, depth - 1) for inner in value]
 
 
+def to_text(value: Any) -> str:
+    """JSON text of a value, NaN and the infinities as strings.
+
+    A string that reads like one of those has its first letter escaped: the same string to any JSON parser, and still a
+    string to :func:`from_text`.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _TOKENS.sub(_token, text) if "NaN" in text or "Infinity" in text else text
+
+
+def from_text(text: str) -> Any:
+    """The value that :func:`to_text` wrote."""
+    if "NaN" in text or "Infinity" in text:
+        text = _QUOTED.sub(r"\1", text)
+    return json.loads(text)
+
+
 def name_of(value: float) -> str:
     """``"NaN"``, ``"Infinity"`` or ``"-Infinity"``: how JSON writes a number that is not finite."""
     if math.isnan(value):
@@ -192,5 +211,16 @@ def _check_nested(value: Any, depth: int) -> None:
         _check_nested(item, depth - 1)
 
 
+def _token(match: re.Match[str]) -> str:
+    token = match[0]
+    if token[0] != '"':
+        return f'"{token}"'
+    if _QUOTED.fullmatch(token):
+        return f'"\\u{ord(token[1]):04x}{token[2:]}'
+    return token
+
+
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
+_QUOTED: Final = re.compile(r'(?<!\\)"(NaN|-?Infinity)"')
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(list[Any], ext_hook=_unboxed)

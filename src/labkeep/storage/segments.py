@@ -7,10 +7,10 @@ Columns: ``_offset`` (row number in the stream), ``_step``, ``_timestamp`` (seco
 
 from __future__ import annotations
 
-import json
-import re
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from io import SEEK_END, BytesIO, RawIOBase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -44,6 +44,10 @@ GROUP_CELLS: Final = 8_000_000
 """Rows times columns of a row group: a gap costs memory in Arrow, though hardly any in the file."""
 GROUP_JSON_BYTES: Final = 64 * 2**20
 
+MARK: Final = b"LKFC"
+TAIL: Final = 8
+"""Parquet ends with the length of its footer and ``PAR1``, 4 bytes each; before the footer are MARK and its CRC-32."""
+
 ARROW: Final[Mapping[ColumnType, pa.DataType]] = {"f8": pa.float64(), "i8": pa.int64(), "json": pa.string()}
 JSON_FIELD: Final = {b"labkeep": b"json"}
 
@@ -70,9 +74,11 @@ def write(
     ``parts`` is called twice and must give the same both times: first for the type of each column, then for the rows.
     Raises Invalid when there are no rows or they are out of order, Stale when the second reading has a new column.
     """
+    if isinstance(target, str | Path):
+        with Path(target).open("wb") as file:
+            return write(file, parts, group_rows)
     types = _survey(parts())
-    sink = target if not isinstance(target, str | Path) else None
-    before = sink.tell() if sink else 0
+    sink = _Sink(target)
     info: SegmentInfo | None = None
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
@@ -80,12 +86,13 @@ def write(
             table = concat([table for _, table in group])
             offsets = np.concatenate([np.arange(start, start + len(part)) for start, part in group])
             info = _extended(info, offsets, table, types)
-            writer = writer or stack.enter_context(_writer(target, types, table))
+            writer = writer or stack.enter_context(_writer(sink, types, table))
             writer.write_table(_to_arrow(offsets, table, types), row_group_size=group_rows)
+        sink.hold()
     if info is None:
         raise Invalid("a segment needs at least one row")
-    size = sink.tell() - before if sink else Path(str(target)).stat().st_size
-    return msgspec.structs.replace(info, bytes=size)
+    sink.write_held()
+    return msgspec.structs.replace(info, bytes=sink.written)
 
 
 def read(
@@ -164,11 +171,11 @@ def _json_bytes(table: Table) -> int:
     return sum(len(json_values.pack(s.values.tolist())) for s in table.columns.values() if s.type == "json")
 
 
-def _writer(target: str | Path | BinaryIO, types: Mapping[str, ColumnType], first: Table) -> pq.ParquetWriter:
+def _writer(sink: _Sink, types: Mapping[str, ColumnType], first: Table) -> pq.ParquetWriter:
     """A writer whose encodings suit the first row group."""
     json_keys = [key for key, type_ in types.items() if type_ == "json"]
     return pq.ParquetWriter(
-        target,
+        sink,
         _schema(types),
         compression="zstd",
         compression_level=LEVEL,
@@ -215,7 +222,7 @@ def _to_array(series: Series, type_: ColumnType, rows: int) -> pa.Array:
         raise Stale("the type of a key changed while its history was sealed; seal it again")
     values = cast(series, type_).values
     if type_ == "json":
-        values = objects([to_text(value) for value in values])
+        values = objects([json_values.to_text(value) for value in values])
     if series.at is None:
         return pa.array(values, ARROW[type_])
     full = np.zeros(rows, values.dtype)
@@ -231,6 +238,7 @@ def _to_array(series: Series, type_: ColumnType, rows: int) -> pa.Array:
 def _read_arrow(
     source: Source, keys: Collection[str] | None, first_step: int | None, last_step: int | None
 ) -> pa.Table:
+    _check_footer(source)
     opened: Any = pa.BufferReader(source) if isinstance(source, bytes) else source
     with pq.ParquetFile(opened, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
@@ -273,7 +281,7 @@ def _from_array(column: pa.ChunkedArray, field: pa.Field) -> Series | None:
         at = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
         array = array.drop_null()
     if pa.types.is_string(field.type):
-        return Series("json", at, objects([from_text(text) for text in array.to_pylist()]))
+        return Series("json", at, objects([json_values.from_text(text) for text in array.to_pylist()]))
     return Series("i8" if pa.types.is_int64(field.type) else "f8", at, array.to_numpy(zero_copy_only=False))
 
 
@@ -284,33 +292,56 @@ def _stretches(offsets: Indices, table: Table) -> Iterator[Part]:
             yield int(offsets[start]), table if stop - start == len(table) else table.slice(start, stop)
 
 
-# --- JSON text
-
-_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
-_QUOTED: Final = re.compile(r'(?<!\\)"(NaN|-?Infinity)"')
+# --- the footer's checksum: a damaged footer can end the process inside Arrow, so it is checked before Arrow sees it.
 
 
-def to_text(value: Any) -> str:
-    """JSON text of a value, NaN and the infinities as strings.
+class _Sink(RawIOBase):
+    """Passes what is written on and counts it; once told to hold, keeps the rest: the footer."""
 
-    A string that reads like one of those has its first letter escaped: the same string to any JSON parser, and still a
-    string to :func:`from_text`.
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return _TOKENS.sub(_token, text) if "NaN" in text or "Infinity" in text else text
+    def __init__(self, target: BinaryIO) -> None:
+        self.target = target
+        self.written = 0
+        self.held: bytearray | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.written
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        if self.held is None:
+            self.target.write(view)
+        else:
+            self.held += view
+        self.written += view.nbytes
+        return view.nbytes
+
+    def hold(self) -> None:
+        self.held = bytearray()
+
+    def write_held(self) -> None:
+        held, self.held = bytes(self.held or b""), None
+        start = len(held) - TAIL - int.from_bytes(held[-TAIL:-4], "little")
+        footer = held[start:]
+        self.written -= len(held)
+        self.write(held[:start] + MARK + zlib.crc32(footer).to_bytes(4, "little") + footer)
 
 
-def from_text(text: str) -> Any:
-    """The value that :func:`to_text` wrote."""
-    if "NaN" in text or "Infinity" in text:
-        text = _QUOTED.sub(r"\1", text)
-    return json.loads(text)
-
-
-def _token(match: re.Match[str]) -> str:
-    token = match[0]
-    if token[0] != '"':
-        return f'"{token}"'
-    if _QUOTED.fullmatch(token):
-        return f'"\\u{ord(token[1]):04x}{token[2:]}'
-    return token
+def _check_footer(source: Source) -> None:
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as opened:
+            _check_footer(opened)
+        return
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    end = file.seek(0, SEEK_END)
+    file.seek(max(0, end - TAIL))
+    start = end - TAIL - int.from_bytes(file.read(4), "little")
+    if start < TAIL:
+        raise Corrupt("a segment of history is shorter than its footer; run `labkeep check`")
+    file.seek(start - TAIL)
+    mark, footer = file.read(TAIL), file.read(end - start)
+    file.seek(0)
+    if mark != MARK + zlib.crc32(footer).to_bytes(4, "little"):
+        raise Corrupt("the footer of a segment of history failed its checksum; run `labkeep check`")
