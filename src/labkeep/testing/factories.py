@@ -7,18 +7,22 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 
 from labkeep.core.access import Actor
+from labkeep.core.entities import Document, Item, Project, Run
 from labkeep.core.lifecycle import Role
 from labkeep.operations import Store
 from labkeep.settings import Settings
+from labkeep.storage import index, records
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import MemoryBlobs
 from labkeep.storage.database import Database, Sqlite
 from labkeep.storage.transaction import Tx
+
+E = TypeVar("E", bound=Item)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 """When a `FixedClock` starts."""
@@ -93,3 +97,36 @@ def _add_member(tx: Tx, stranger: Actor, names: tuple[str, str]) -> Actor:
 def _known(tx: Tx, table: Any, **values: Any) -> str | None:
     found = tx.one(select(table.c.id).where(*(table.c[name] == value for name, value in values.items())))
     return None if found is None else str(found["id"])
+
+
+def make_project(database: Database, actor: Actor, name: str = "", **fields: Any) -> Project:
+    """A project; named when its name matters."""
+    name = name or f"project-{next(_numbers)}"
+    return _add_item(database, actor, Project, {"parent_id": actor.workspace_id, "name": name, "handle": name} | fields)
+
+
+def make_run(database: Database, actor: Actor, project: Project | None = None, **fields: Any) -> Run:
+    """A run, in a project of its own unless one is given."""
+    return _add_item(database, actor, Run, _inside(project or make_project(database, actor), "run") | fields)
+
+
+def make_document(database: Database, actor: Actor, project: Project | None = None, **fields: Any) -> Document:
+    """A document without versions, in a project of its own unless one is given."""
+    inside = _inside(project or make_project(database, actor), "document")
+    return _add_item(database, actor, Document, {"type": "dataset"} | inside | fields)
+
+
+def _inside(project: Project, word: str) -> dict[str, Any]:
+    return {"parent_id": project.id, "project_id": project.id, "name": f"{word}-{next(_numbers)}"}
+
+
+def _add_item(database: Database, actor: Actor, entity: type[E], fields: dict[str, Any]) -> E:
+    def add(tx: Tx, actor: Actor, fields: dict[str, Any]) -> E:
+        own = {"id": tx.new_id(), "kind": records.kind_of(entity), "created_by": actor.name}
+        home = {"organization_id": actor.organization_id, "workspace_id": actor.workspace_id}
+        item = entity(**(own | home | {"created_at": tx.now, "updated_at": tx.now} | fields))
+        records.insert_items(tx, [item])
+        index.add(tx, [item])
+        return item
+
+    return database.write(add, actor, fields)

@@ -1,0 +1,405 @@
+"""Rows of runs and documents: every state they had, the current one found without reading the others.
+
+A state begins with the transaction ``xact`` and ends with ``next_xact``; the current one has no end. All statements
+name the owner, so whoever calls must have checked that the actor may see it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from math import fsum
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+import zstandard
+from sqlalchemy import ColumnElement, bindparam, delete, func, literal, or_, select, tuple_, update
+
+from labkeep.core.entities import Item, Json, Row
+from labkeep.core.errors import Corrupt
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+XACT_SHIFT = 16
+"""A transaction id is the second it began in, and below that a counter."""
+
+POSITION_SHIFT = 15
+"""A position is the transaction of the trace's first row, and below that its place in the write; in 64 bits until 2106."""
+
+CHUNK = 500
+"""Ids in one statement."""
+
+BATCH = 200
+"""Rows in memory at once when all are read one after the other."""
+
+PAGE_BYTES = 32 * 1024 * 1024
+"""A page of rows ends early, at a trace, once it holds this much."""
+
+SCORE_LIMIT = 1e100
+"""Larger numbers are kept but not averaged: their sum could leave the range of a double."""
+
+SCORE_NAME = 512
+"""Longest name of a score that is averaged, in characters: it is part of database keys."""
+
+c = t.rows.c
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """One state of one row. ``json`` is the row as JSON text."""
+
+    id: str
+    root_id: str
+    position: int
+    created_at: datetime
+    deleted: bool
+    json: bytes
+
+    @property
+    def data(self) -> Json:
+        """The row as an object."""
+        found: Json = msgspec.json.decode(self.json)
+        return found
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What the row adds to the running means; nothing when it is deleted."""
+        return {} if self.deleted else scores_of(_scored.decode(self.json).scores)
+
+
+class _Scored(msgspec.Struct):
+    """What of a row is needed for its scores: all else is skipped without making objects of it."""
+
+    scores: Any = None
+
+
+_scored = msgspec.json.Decoder(_Scored)
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+COMPRESS_FROM = 512
+_PLAIN, _ZSTD = b"j", b"z"
+
+
+class _Codecs(threading.local):
+    """Compression contexts: making one takes longer than to compress a row, and no two threads may share one."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=3).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_codecs = _Codecs()
+
+
+def pack(json: bytes) -> bytes:
+    """JSON text as it is stored: a byte that says how, then the text, compressed where that pays."""
+    if len(json) > COMPRESS_FROM:
+        small = _codecs.compress(json)
+        if len(small) < len(json):
+            return _ZSTD + small
+    return _PLAIN + json
+
+
+def unpack(stored: bytes) -> bytes:
+    """JSON text from what `pack` made of it. Corrupt when it is anything else."""
+    how, body = stored[:1], stored[1:]
+    if how == _PLAIN:
+        return body
+    try:
+        if how == _ZSTD:
+            return _codecs.decompress(body)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"the data of a row cannot be decompressed: {error}") from error
+    raise Corrupt("the data of a row is in an unknown form")
+
+
+# --- where an owner stands --------------------------------------------------------------------------------------------
+
+
+def _same(owner: Item) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return c.organization_id == owner.organization_id, c.owner_id == owner.id
+
+
+def last_xact(tx: Tx, owner: Item) -> int:
+    """The newest transaction id of the owner's rows; 0 before the first."""
+    items = t.items.c
+    found = tx.one(select(items.last_xact).where(items.organization_id == owner.organization_id, items.id == owner.id))
+    return 0 if found is None else int(found["last_xact"])
+
+
+def next_xact(tx: Tx, newest: int) -> int:
+    """The transaction id that follows ``newest``: above it, and telling the time."""
+    return max(newest + 1, int(tx.now.timestamp()) << XACT_SHIFT)
+
+
+def advance(tx: Tx, owner: Item, xact: int, added_bytes: int) -> None:
+    """Note the newest transaction id, and the bytes that it added."""
+    items = t.items.c
+    same = (items.organization_id == owner.organization_id, items.id == owner.id)
+    tx.execute(update(t.items).where(*same).values(last_xact=xact, bytes=items.bytes + added_bytes))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+_REVISION = (c.id, c.root_id, c.position, c.created_at, c.deleted, c.data)
+
+
+def _revision(found: Any) -> Revision:
+    id, root_id, position, created_at, deleted, data = found
+    return Revision(id, root_id, position, created_at, deleted, unpack(data))
+
+
+def _parts(values: Collection[str]) -> Iterator[list[str]]:
+    ordered = list(values)
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]
+
+
+# Prepared once: to build and compile a statement takes longer than to run it.
+_OF_OWNER = (c.organization_id == bindparam("organization"), c.owner_id == bindparam("owner"))
+_CURRENT = select(*_REVISION).where(*_OF_OWNER, c.id.in_(bindparam("ids", expanding=True)), c.next_xact.is_(None))
+_POSITIONS = (
+    select(c.root_id, func.max(c.position))
+    .where(*_OF_OWNER, c.root_id.in_(bindparam("ids", expanding=True)))
+    .group_by(c.root_id)
+)
+_END = (
+    update(t.rows)
+    .where(*_OF_OWNER, c.id.in_(bindparam("ids", expanding=True)), c.next_xact.is_(None))
+    .values(next_xact=bindparam("ended"))
+)
+
+
+def current(tx: Tx, owner: Item, ids: Collection[str]) -> dict[str, Revision]:
+    """The current states of these rows, tombstones included."""
+    found: dict[str, Revision] = {}
+    for part in _parts(ids):
+        found.update((row[0], _revision(row)) for row in tx.execute(_CURRENT, _parameters(owner, part)))
+    return found
+
+
+def _parameters(owner: Item, ids: list[str]) -> dict[str, Any]:
+    return {"organization": owner.organization_id, "owner": owner.id, "ids": ids}
+
+
+def positions(tx: Tx, owner: Item, roots: Collection[str]) -> dict[str, int]:
+    """Positions of the traces that have rows already, current or not."""
+    found: dict[str, int] = {}
+    for part in _parts(roots):
+        found.update((root, position) for root, position in tx.execute(_POSITIONS, _parameters(owner, part)))
+    return found
+
+
+def store(tx: Tx, owner: Item, xact: int, revisions: Sequence[Revision], replaced: Collection[str]) -> int:
+    """Store new states, and end those of the rows in ``replaced``. Answers the bytes that were added."""
+    for part in _parts(replaced):
+        tx.execute(_END, {**_parameters(owner, part), "ended": xact})
+    same: dict[str, Any] = {
+        "organization_id": owner.organization_id,
+        "owner_id": owner.id,
+        "xact": xact,
+        "next_xact": None,
+    }
+    values = [same | _columns(revision) for revision in revisions]
+    tx.insert(t.rows, values)
+    return sum(value["size"] for value in values)
+
+
+def _columns(revision: Revision) -> dict[str, Any]:
+    data = pack(revision.json)
+    return {
+        "id": revision.id,
+        "root_id": revision.root_id,
+        "position": revision.position,
+        "created_at": revision.created_at,
+        "deleted": revision.deleted,
+        "size": len(data),
+        "data": data,
+    }
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _at(as_of: int | None) -> tuple[ColumnElement[bool], ...]:
+    """Rows that exist at a transaction; now when None."""
+    if as_of is None:
+        return c.next_xact.is_(None), c.deleted.is_(False)
+    return c.xact <= as_of, or_(c.next_xact.is_(None), c.next_xact > as_of), c.deleted.is_(False)
+
+
+_ROW = (c.position, c.id, c.xact, c.root_id, c.created_at, c.data)
+
+
+def _row(found: Any, json: bytes) -> Row:
+    position, id, xact, root_id, created_at, _ = found
+    data = msgspec.json.decode(json)
+    return Row(id=id, xact=xact, root_id=root_id, data=data, created_at=created_at, position=position)
+
+
+def page(
+    tx: Tx, owner: Item, *, limit: int, before: int | None = None, as_of: int | None = None
+) -> tuple[list[Row], bool]:
+    """The rows of up to ``limit`` traces below position ``before``, newest trace first, and whether there are more."""
+    here = (*_same(owner), *_at(as_of), *(() if before is None else (c.position < before,)))
+    sizes = select(c.position, func.sum(c.size)).where(*here).group_by(c.position)
+    traces = tx.execute(sizes.order_by(c.position.desc()).limit(limit + 1)).all()
+    if not traces:
+        return [], False
+    wanted = _within_bytes(traces[:limit])
+    query = select(*_ROW).where(*here, c.position >= wanted[-1])
+    rows, complete = _decode(tx.execute(query.order_by(c.position.desc(), c.id.desc())))
+    return rows, len(wanted) < len(traces) or not complete
+
+
+def _within_bytes(traces: Sequence[Any]) -> list[int]:
+    """Positions of the first traces that are stored in `PAGE_BYTES`; at least one."""
+    wanted: list[int] = []
+    held = 0
+    for position, size in traces:
+        held += int(size)
+        if wanted and held > PAGE_BYTES:
+            break
+        wanted.append(position)
+    return wanted
+
+
+def _decode(found: Iterable[Any]) -> tuple[list[Row], bool]:
+    """Rows of whole traces until they hold `PAGE_BYTES` of JSON, and whether that was all of them."""
+    rows: list[Row] = []
+    held = 0
+    for _, trace in groupby(found, key=lambda row: row[0]):
+        if held > PAGE_BYTES:
+            return rows, False
+        made = []
+        for row in trace:
+            json = unpack(row[5])
+            held += len(json)
+            made.append(_row(row, json))
+        rows.extend(sorted(made, key=attrgetter("created_at", "id")))
+    return rows, True
+
+
+def page_of_ids(
+    tx: Tx, owner: Item, ids: Collection[str], *, limit: int, before: int | None = None, as_of: int | None = None
+) -> tuple[list[Row], bool]:
+    """As `page`, of those rows whose id is one of ``ids``."""
+    here = (*_same(owner), *_at(as_of), *(() if before is None else (c.position < before,)))
+    found = [row for part in _parts(set(ids)) for row in tx.execute(select(*_ROW).where(*here, c.id.in_(part)))]
+    found.sort(key=lambda row: row[0], reverse=True)
+    positions = sorted({row[0] for row in found}, reverse=True)
+    last = positions[limit - 1] if len(positions) > limit else None
+    rows, complete = _decode(row for row in found if last is None or row[0] >= last)
+    return rows, last is not None or not complete
+
+
+def iter_current(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[Row]:
+    """All rows, newest trace first, a few in memory at a time. The rows of a trace follow each other."""
+    place = tuple_(c.position, c.id)
+    query = select(*_ROW).where(*_same(owner), *_at(as_of)).order_by(c.position.desc(), c.id.desc()).limit(BATCH)
+    found = tx.execute(query).all()
+    while found:
+        yield from (_row(row, unpack(row[5])) for row in found)
+        after = tuple_(literal(found[-1][0]), literal(found[-1][1]))
+        found = tx.execute(query.where(place < after)).all() if len(found) == BATCH else []
+
+
+class Trace(NamedTuple):
+    """The rows of one trace, oldest first."""
+
+    root_id: str
+    rows: list[Row]
+
+    def sums(self, field: str) -> dict[str, float]:
+        """Sum of each number in the object ``field`` over the rows of the trace."""
+        return {name: fsum(values) for name, values in self._numbers(field).items()}
+
+    def means(self, field: str) -> dict[str, float]:
+        """Mean of each number in the object ``field`` over those rows of the trace that have it."""
+        return {name: fsum(values) / len(values) for name, values in self._numbers(field).items()}
+
+    def _numbers(self, field: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for row in self.rows:
+            for name, value in numbers(row.data.get(field)).items():
+                found.setdefault(name, []).append(value)
+        return found
+
+
+def traces(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[Trace]:
+    """All traces, newest first, one in memory at a time: what summaries are made from."""
+    for root_id, rows in groupby(iter_current(tx, owner, as_of=as_of), key=attrgetter("root_id")):
+        yield Trace(root_id, sorted(rows, key=attrgetter("created_at", "id")))
+
+
+def count(tx: Tx, owner: Item) -> int:
+    """How many rows there are now."""
+    return int(tx.execute(select(func.count()).where(*_same(owner), *_at(None))).scalar_one())
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def numbers(value: Any) -> dict[str, float]:
+    """What can be averaged in an object: finite numbers that are not flags, by name."""
+    if not isinstance(value, dict):
+        return {}
+    return {
+        name: float(number)
+        for name, number in value.items()
+        if isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= SCORE_LIMIT
+    }
+
+
+def scores_of(scores: Any) -> dict[str, float]:
+    """What can be averaged and searched for in the object ``scores`` of a row."""
+    return {
+        name: value for name, value in numbers(scores).items() if 0 < len(name) <= SCORE_NAME and "\x00" not in name
+    }
+
+
+class Scores:
+    """How the sums of an owner's scores change in one write."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, list[float]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, scores: Mapping[str, float], sign: int = 1) -> None:
+        """A row has these scores now; or, with sign -1, no longer."""
+        for name, value in scores.items():
+            self._terms.setdefault(name, []).append(sign * value)
+            self._counts[name] = self._counts.get(name, 0) + sign
+
+    def store(self, tx: Tx, owner: Item) -> dict[str, float | None]:
+        """Bring the sums up to date. Answers the new means; None where no row has the score any more."""
+        s = t.row_scores.c
+        same = (s.organization_id == owner.organization_id, s.owner_id == owner.id)
+        known: dict[str, tuple[float, int]] = {}
+        for part in _parts(self._terms):
+            for name, total, number in tx.execute(select(s.name, s.total, s.count).where(*same, s.name.in_(part))):
+                known[name] = (total, number)
+        sums: dict[str, tuple[float, int]] = {}
+        for name, terms in self._terms.items():
+            total, number = known.get(name, (0.0, 0))
+            sums[name] = (fsum([total, *terms]), number + self._counts[name])
+        for part in _parts([name for name, (_, number) in sums.items() if not number and name in known]):
+            tx.execute(delete(t.row_scores).where(*same, s.name.in_(part)))
+        key = {"organization_id": owner.organization_id, "owner_id": owner.id}
+        kept = {name: (total, number) for name, (total, number) in sums.items() if number}
+        tx.upsert(
+            t.row_scores,
+            [{**key, "name": name, "total": total, "count": number} for name, (total, number) in kept.items()],
+        )
+        return {name: total / number if number else None for name, (total, number) in sums.items()}
+
+
+def score_means(tx: Tx, owner: Item) -> dict[str, float]:
+    """Mean of each score over the current rows that have it."""
+    s = t.row_scores.c
+    query = select(s.name, s.total, s.count).where(s.organization_id == owner.organization_id, s.owner_id == owner.id)
+    return {name: total / number for name, total, number in tx.execute(query.order_by(s.name))}
