@@ -109,6 +109,8 @@ class Planner:
         self.options = options
         self.counts: Counter[str] = Counter()
         self.already = 0
+        self.held: set[str] = set()
+        """Deletions that hold what was in the trash already, the first `SHOWN`."""
         self.bytes = 0
         self.stops = 0
         self.blocked = 0
@@ -124,6 +126,8 @@ class Planner:
         self._hash.update(seen.encode())
         if candidate.state not in FROM[self.verb]:
             self.already += 1
+            if candidate.deletion_id is not None and len(self.held) < SHOWN:
+                self.held.add(candidate.deletion_id)
             return False
         reason = blocker(self.verb, candidate, self.options)
         if reason is not None:

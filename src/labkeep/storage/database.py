@@ -69,6 +69,7 @@ class Database(ABC):
     def __init__(self, clock: Clock = utc_now) -> None:
         self.clock = clock
         self.ids = IdSource()
+        self.grace_days = 30
         self.job_waiting = threading.Event()
         """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
 
@@ -101,7 +102,7 @@ class Database(ABC):
         return self.query(operation, actor, command).result()
 
     def _tx(self, connection: Connection) -> Tx:
-        return Tx(connection, self.clock(), self.ids, self.name)
+        return Tx(connection, self.clock(), self.ids, self.name, self.grace_days)
 
 
 def open_database(url: str, *, data: Path, readers: int = 4, clock: Clock = utc_now) -> Database:

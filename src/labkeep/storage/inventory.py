@@ -33,9 +33,15 @@ _SELECT = select(
 
 
 def candidates(
-    tx: Tx, actor: Actor, selection: Selection, project_id: str | None, states: Collection[State]
+    tx: Tx,
+    actor: Actor,
+    selection: Selection,
+    project_id: str | None,
+    states: Collection[State],
+    *,
+    contained: bool = True,
 ) -> Iterator[list[Candidate]]:
-    """All that ``selection`` means, with what it contains, in batches and always in the same order.
+    """All that ``selection`` means, with what is ``contained`` in it, in batches and always in the same order.
 
     ``states`` are those that a query may select and that contained objects must have; objects named by id come in
     any state. NotFound when an id names nothing.
@@ -49,7 +55,8 @@ def candidates(
     seen = set(selection.ids)
     for batch in _roots(tx, actor, selection, project_id, states):
         yield batch
-        yield from _contained(tx, actor, batch, seen, states)
+        if contained:
+            yield from _contained(tx, actor, batch, seen, states)
 
 
 def _roots(
@@ -104,8 +111,9 @@ def _stream(
 def _contained(
     tx: Tx, actor: Actor, batch: Sequence[Candidate], seen: set[str], states: Collection[State]
 ) -> Iterator[list[Candidate]]:
-    """What lies in the projects and artifacts of ``batch`` and is not selected by itself."""
+    """What lies in the projects and artifacts of ``batch``, or goes with it by a link, and is not selected by itself."""
     going = [c for c in batch if c.state in states]
+    yield from _linked(tx, actor, [c.id for c in going], seen, states)
     for column, kind in ((t.items.c.project_id, Kind.project), (t.items.c.parent_id, Kind.artifact)):
         containers = [c.id for c in going if c.kind == kind]
         if not containers:
@@ -117,6 +125,22 @@ def _contained(
                 yield fresh
 
 
+def _linked(
+    tx: Tx, actor: Actor, ids: Sequence[str], seen: set[str], states: Collection[State]
+) -> Iterator[list[Candidate]]:
+    c = t.links.c
+    sources = select(c.source_id).where(
+        c.organization_id == actor.organization_id, c.target_id.in_(ids), c.on_delete == OnDelete.cascade
+    )
+    query = select(t.items.c.id).where(*records.scope(actor), t.items.c.id.in_(sources), t.items.c.state.in_(states))
+    for found in _stream(tx, actor, query, frozenset(ids)):
+        fresh = [candidate for candidate in found if candidate.id not in seen]
+        seen.update(candidate.id for candidate in fresh)
+        if fresh:
+            yield fresh
+            yield from _contained(tx, actor, fresh, seen, states)
+
+
 def _fetch(tx: Tx, actor: Actor, query: Select[Any], containers: frozenset[str] = frozenset()) -> list[Candidate]:
     """Candidates with what needs them from outside: neither selected itself, nor inside one of ``containers``."""
     rows = tx.execute(query).all()
@@ -126,7 +150,7 @@ def _fetch(tx: Tx, actor: Actor, query: Select[Any], containers: frozenset[str] 
         if selected.isdisjoint(homes):
             needed[target].append(dependent)
     return [
-        Candidate(*row[:9], status=str(row[10]), deletion_id=row[9], dependents=tuple(needed.get(row[0], ())))
+        Candidate(**dict(zip(_NAMES, row, strict=False)), status=str(row[-1]), dependents=tuple(needed.get(row[0], ())))
         for row in rows
     ]
 
@@ -164,7 +188,7 @@ def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
         .where(
             c.organization_id == actor.organization_id,
             c.target_id.in_(ids),
-            c.on_delete != OnDelete.keep,
+            c.on_delete.in_((OnDelete.restrict, OnDelete.unbind)),
             source.c.state.in_(LIVE),
         )
     )

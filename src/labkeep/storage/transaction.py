@@ -26,10 +26,12 @@ class Tx:
     locked for as short as can be.
     """
 
-    def __init__(self, connection: Connection, now: datetime, ids: IdSource, database: str) -> None:
+    def __init__(self, connection: Connection, now: datetime, ids: IdSource, database: str, grace_days: int = 30) -> None:
         self.connection = connection
         self.now = now
         self.database = database
+        self.grace_days = grace_days
+        """Days in the trash where a project does not say otherwise."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids

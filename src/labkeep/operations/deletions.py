@@ -1,0 +1,506 @@
+"""The lifecycle's verbs: plan, archive, trash, restore, purge. Whatever destroys comes through here.
+
+Planning and applying fold the same candidates by the same rules (`labkeep.core.deletion`), so what was shown is what
+is done, or the caller is told what moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import (
+    Apply,
+    Get,
+    ItemVerb,
+    ListDeletions,
+    ListMembersOf,
+    ListTrash,
+    MakePlan,
+    Outcome,
+    Page,
+    Plan,
+    PurgeDeletion,
+    RestoreDeletion,
+    Selection,
+    SetLock,
+    TrashedItem,
+)
+from labkeep.core.deletion import FROM, Candidate, Planner, event_of, is_running, parse_options
+from labkeep.core.entities import Deletion, DeletionMember, Item, Project
+from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
+from labkeep.core.ids import is_id
+from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
+from labkeep.operations.projects import resolve, states_for
+from labkeep.storage import deletions as store
+from labkeep.storage import inventory, jobs, records
+from labkeep.storage import tables as t
+from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
+from labkeep.storage.transaction import Tx
+
+SHOWN_ITEMS = 1_000
+"""Items whose outcome is listed one by one."""
+
+
+def parse_verb(text: str) -> Verb:
+    """A verb from text; Invalid with the list of verbs otherwise."""
+    try:
+        return Verb(text)
+    except ValueError:
+        raise Invalid(f"{text[:40]!r} is not a verb; use one of {', '.join(Verb)}", path="verb") from None
+
+
+# --- planning ---------------------------------------------------------------------------------------------------------
+
+
+def _fold(
+    tx: Tx, actor: Actor, selection: Selection, planner: Planner, sink: Callable[[list[Candidate]], None] | None = None
+) -> None:
+    """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches."""
+    project_id = resolve(tx, actor, selection.project).id if selection.project else None
+    checked: set[Kind] = set()
+    # A project is archived by itself: what is in it stays as it is and comes back with it.
+    contained = planner.verb not in (Verb.archive, Verb.unarchive)
+    for batch in inventory.candidates(tx, actor, selection, project_id, FROM[planner.verb], contained=contained):
+        for kind in {candidate.kind for candidate in batch} - checked:
+            require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
+            checked.add(kind)
+        going = [candidate for candidate in batch if planner.add(candidate)]
+        if sink is not None and going:
+            sink(going)
+
+
+def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
+    """What a verb would do, stored so that it can be applied by its hash. Nothing happens yet."""
+    require(actor, "run.read")
+    planner = Planner(parse_verb(command.verb), parse_options(command.on_running, command.force))
+    freed = 0
+
+    def count(going: list[Candidate]) -> None:
+        nonlocal freed
+        if planner.verb in (Verb.trash, Verb.purge):
+            freed += inventory.freed_bytes(tx, actor, [candidate.id for candidate in going])
+
+    _fold(tx, actor, command.selection, planner, count)
+    until = _restorable_until(tx, actor, command.selection) if planner.verb == Verb.trash else None
+    plan = planner.plan(tx.new_id(), tx.now, freed_bytes=freed, restorable_until=until)
+    store.keep_plan(tx, actor, plan)
+    return plan
+
+
+def _restorable_until(tx: Tx, actor: Actor, selection: Selection) -> datetime:
+    """When what is trashed now may be purged: the project's grace period, or the server's."""
+    days: Any = None
+    if selection.project:
+        days = resolve(tx, actor, selection.project).settings.get("grace_days")
+    elif selection.ids:
+        first = records.find_ids(tx, Item, actor, selection.ids[:1]).get(selection.ids[0])
+        home = None if first is None else first.id if first.kind == Kind.project else first.project_id
+        found = records.find_ids(tx, Project, actor, [home]).get(home) if home else None
+        days = found.settings.get("grace_days") if found else None
+    valid = isinstance(days, int) and not isinstance(days, bool) and 0 <= days <= 3650
+    return tx.now + timedelta(days=days if valid else tx.grace_days)
+
+
+# --- applying ---------------------------------------------------------------------------------------------------------
+
+
+def apply(tx: Tx, actor: Actor, command: Apply) -> Outcome:
+    """Do what a plan said. Stale when the world moved since; the blocker's own error when something must stay."""
+    verb = parse_verb(command.verb)
+    if verb == Verb.trash:
+        return _trash(tx, actor, command)
+    if verb in (Verb.archive, Verb.unarchive):
+        return _archive(tx, actor, command, verb)
+    return _undo_or_purge(tx, actor, command, verb)
+
+
+def _check(planner: Planner, command: Apply, plan: Callable[[], Plan]) -> None:
+    if command.plan_hash is not None and planner.hash != command.plan_hash:
+        raise Stale(
+            "something changed since this plan was made: look at the new plan and apply that",
+            plan=msgspec.to_builtins(plan()),
+        )
+    if planner.blocked:
+        raise _blocked(planner)
+
+
+def _blocked(planner: Planner) -> Conflict:
+    """The blockers as one error, of the kind of the first."""
+    first = planner.blockers[0]
+    more = f" (and {planner.blocked - 1} more)" if planner.blocked > 1 else ""
+    kinds: dict[str, type[Conflict]] = {"": Held, "on_running=stop": Illegal, "force": InUse}
+    listed = [msgspec.to_builtins(blocker) for blocker in planner.blockers]
+    return kinds[first.override](first.reason + more, blockers=listed, blocked=planner.blocked, override=first.override)
+
+
+def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
+    """Members first, then one statement that moves them all: the same for one object and for a million."""
+    planner = Planner(Verb.trash, parse_options(command.on_running, command.force))
+    deletion_id = tx.new_id()
+    items: list[dict[str, Any]] = []
+
+    def take(going: list[Candidate]) -> None:
+        store.add_members(tx, actor, deletion_id, going)
+        room = SHOWN_ITEMS - len(items)
+        items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": "trashed"} for c in going[:room])
+        if planner.stops:
+            store.stop_runs(tx, actor, [c.id for c in going if is_running(c)])
+        if planner.options.force:
+            store.unbind(tx, actor, deletion_id, going)
+
+    _fold(tx, actor, command.selection, planner, take)
+    until = _restorable_until(tx, actor, command.selection)
+    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=until))
+    if not planner.counts:
+        return _nothing_new(tx, actor, planner)
+    deletion = Deletion(
+        id=deletion_id,
+        organization_id=actor.organization_id,
+        workspace_id=actor.workspace_id,
+        project_id=resolve(tx, actor, command.selection.project).id if command.selection.project else None,
+        state="trashed",
+        actor=actor.name,
+        key_id=actor.key_id,
+        client=actor.client,
+        reason=command.reason,
+        ticket=command.ticket,
+        plan_hash=planner.hash,
+        counts=dict(planner.counts),
+        bytes=planner.bytes,
+        created_at=tx.now,
+        restorable_until=until,
+    )
+    store.insert(tx, deletion, command.selection)
+    store.move_to_trash(tx, actor, deletion_id)
+    _audit(tx, actor, Verb.trash, deletion, planner.counts, items)
+    return Outcome(
+        verb="trash",
+        counts=dict(planner.counts),
+        bytes=planner.bytes,
+        deletion_id=deletion_id,
+        undo=deletion_id,
+        already=planner.already,
+        restorable_until=until,
+        items=items,
+    )
+
+
+def _nothing_new(tx: Tx, actor: Actor, planner: Planner) -> Outcome:
+    """All of it was in the trash before: success, with the record of that deletion."""
+    held = sorted(planner.held)
+    if len(held) != 1:
+        return Outcome(verb="trash", counts={}, already=planner.already)
+    deletion = store.get(tx, actor, held[0])
+    return Outcome(
+        verb="trash",
+        counts={},
+        already=planner.already,
+        deletion_id=deletion.id,
+        undo=deletion.id if deletion.state == "trashed" else None,
+        restorable_until=deletion.restorable_until,
+    )
+
+
+def _audit(
+    tx: Tx,
+    actor: Actor,
+    verb: Verb,
+    deletion: Deletion,
+    counts: dict[str, int],
+    items: list[dict[str, Any]],
+    reason: str = "",
+) -> None:
+    for kind, count in sorted(counts.items()):
+        subject = items[0]["id"] if count == 1 and len(items) == 1 else ""
+        tx.audit(
+            actor,
+            event_of(kind, verb),
+            subject,
+            count=count,
+            deletion_id=deletion.id,
+            reason=reason or deletion.reason,
+            ticket=deletion.ticket,
+        )
+
+
+def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
+    planner = Planner(verb, parse_options(command.on_running, command.force))
+    items: list[dict[str, Any]] = []
+
+    def take(going: list[Candidate]) -> None:
+        store.set_state(tx, actor, [c.id for c in going], State.archived if verb == Verb.archive else State.active)
+        items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going)
+
+    _fold(tx, actor, command.selection, planner, take)
+    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=None))
+    if not planner.counts and len(command.selection.ids) == 1:
+        _refuse_illegal(tx, actor, command.selection.ids[0], verb)
+    for kind, count in sorted(planner.counts.items()):
+        subject = items[0]["id"] if len(items) == 1 else ""
+        tx.audit(actor, event_of(kind, verb), subject, count=count, reason=command.reason, ticket=command.ticket)
+    return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items[:SHOWN_ITEMS])
+
+
+def _refuse_illegal(tx: Tx, actor: Actor, id: str, verb: Verb) -> None:
+    """Being there already is fine; being somewhere else is not."""
+    item = records.get(tx, Item, actor, id, states=tuple(State))
+    wanted = State.archived if verb == Verb.archive else State.active
+    if item.state in (State.trashed, State.purged):
+        raise records.gone(tx, item)
+    if item.state != wanted:
+        raise Illegal(
+            f"{item.kind} {item.name} is {item.state}: cannot be {PAST[verb]}", legal=list(legal_verbs(item.state))
+        )
+
+
+def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
+    """Restore or purge a selection: each deletion that holds some of it, with just those members."""
+    planner = Planner(verb, parse_options(command.on_running, command.force))
+    by_deletion: dict[str, list[str]] = {}
+
+    def take(going: list[Candidate]) -> None:
+        for candidate in going:
+            by_deletion.setdefault(candidate.deletion_id or "", []).append(candidate.id)
+
+    _fold(tx, actor, command.selection, planner, take)
+    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=None))
+    whole = command.selection.deletion_id is not None
+    outcomes = []
+    for deletion_id, ids in sorted(by_deletion.items()):
+        if verb == Verb.restore:
+            asked = RestoreDeletion(id=deletion_id, ids=[] if whole else ids, reason=command.reason)
+            outcomes.append(restore(tx, actor, asked))
+        else:
+            outcomes.append(
+                _purge(tx, actor, store.get(tx, actor, deletion_id), None if whole else ids, command.reason)
+            )
+    return Outcome(
+        verb=str(verb),
+        counts=dict(planner.counts),
+        bytes=planner.bytes,
+        already=planner.already,
+        deletion_id=outcomes[0].deletion_id if len(outcomes) == 1 else None,
+        job_id=outcomes[-1].job_id if outcomes else None,
+        not_rebound=[entry for outcome in outcomes for entry in outcome.not_rebound],
+        items=[entry for outcome in outcomes for entry in outcome.items][:SHOWN_ITEMS],
+    )
+
+
+# --- one object -------------------------------------------------------------------------------------------------------
+
+
+def _one(tx: Tx, actor: Actor, command: ItemVerb, verb: Verb) -> Outcome:
+    asked = Apply(
+        verb=str(verb),
+        selection=Selection(ids=[records.get(tx, Item, actor, command.id, states=tuple(State)).id]),
+        on_running=command.on_running,
+        force=command.force,
+        plan_hash=command.plan_hash,
+        reason=command.reason,
+        ticket=command.ticket,
+    )
+    return apply(tx, actor, asked)
+
+
+def archive_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
+    """Archive one object: hidden from lists, readable, not writable."""
+    return _one(tx, actor, command, Verb.archive)
+
+
+def unarchive_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
+    """Take one object out of the archive."""
+    return _one(tx, actor, command, Verb.unarchive)
+
+
+def trash_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
+    """Trash one object with what it contains."""
+    return _one(tx, actor, command, Verb.trash)
+
+
+def restore_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
+    """Restore one object; of a container, all that went with it."""
+    item = records.get(tx, Item, actor, command.id, states=tuple(State))
+    require(actor, f"{item.kind}.restore")
+    if item.state == State.purged:
+        raise records.gone(tx, item)
+    if item.state != State.trashed or item.deletion_id is None:
+        return Outcome(verb="restore", counts={}, already=1)
+    ids = store.contained_members(tx, item)
+    return restore(tx, actor, RestoreDeletion(id=item.deletion_id, ids=ids, reason=command.reason))
+
+
+def purge_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
+    """Purge one object that is in the trash, with what it contains."""
+    item = records.get(tx, Item, actor, command.id, states=tuple(State))
+    require(actor, f"{item.kind}.purge")
+    if item.state == State.purged:
+        return Outcome(verb="purge", counts={}, already=1, deletion_id=item.deletion_id)
+    if item.state != State.trashed or item.deletion_id is None:
+        raise Illegal(
+            f"{item.kind} {item.name} is {item.state}: trash it first, then purge it",
+            legal=list(legal_verbs(item.state)),
+        )
+    ids = store.contained_members(tx, item)
+    return _purge(tx, actor, store.get(tx, actor, item.deletion_id), ids, command.reason)
+
+
+def get_item(tx: Tx, actor: Actor, command: Get) -> Item:
+    """Any object by id."""
+    item = records.get(tx, Item, actor, command.id, states=states_for(command.include))
+    require(actor, f"{item.kind}.read")
+    return item
+
+
+def set_lock(tx: Tx, actor: Actor, command: SetLock) -> Item:
+    """Lock an object against trash, or lift the lock."""
+    before = records.get(tx, Item, actor, command.id, lock=True)
+    require(actor, f"{before.kind}.lock")
+    if before.locked == command.locked:
+        return before
+    store.set_lock(tx, actor, before.id, command.locked)
+    tx.audit(actor, f"{before.kind}.{'locked' if command.locked else 'unlocked'}", before.id, reason=command.reason)
+    return records.get(tx, Item, actor, command.id)
+
+
+# --- restoring --------------------------------------------------------------------------------------------------------
+
+
+def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
+    """Put back exactly what a deletion holds: states, names and bindings. Nothing that was trashed earlier on its own."""
+    deletion = store.get(tx, actor, command.id, lock=True)
+    members = store.held_members(tx, actor, deletion.id, command.ids)
+    for kind in sorted({member.kind for member in members}):
+        require(actor, f"{kind}.restore")
+    if deletion.state in ("purging", "purged"):
+        raise Illegal(f"deletion {deletion.id} is {deletion.state}: it cannot be restored", state=deletion.state)
+    if not members:
+        return Outcome(verb="restore", counts={}, already=1, deletion_id=deletion.id)
+    store.check_homes(tx, actor, [member.item_id for member in members])
+    store.rename_members(tx, actor, command.names, members)
+    store.check_names(tx, actor, [member.item_id for member in members])
+    store.move_back(tx, actor, deletion, members)
+    not_rebound = store.rebind(tx, actor, deletion.id, [member.item_id for member in members])
+    counts = _count(members)
+    items = [
+        {"id": m.item_id, "kind": str(m.kind), "outcome": "restored", "state": str(m.previous_state)} for m in members
+    ]
+    _audit(tx, actor, Verb.restore, deletion, counts, items, command.reason)
+    return Outcome(
+        verb="restore", counts=counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items[:SHOWN_ITEMS]
+    )
+
+
+def _count(members: list[DeletionMember]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for member in members:
+        counts[str(member.kind)] = counts.get(str(member.kind), 0) + 1
+    return counts
+
+
+# --- purging ----------------------------------------------------------------------------------------------------------
+
+
+def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
+    """Remove for good what a deletion holds; a job that verifies itself."""
+    return _purge(tx, actor, store.get(tx, actor, command.id, lock=True), None, command.reason)
+
+
+def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
+    if deletion.state == "purged":
+        for kind in deletion.counts:
+            require(actor, f"{kind}.purge")
+        return Outcome(verb="purge", counts={}, already=sum(deletion.counts.values()), deletion_id=deletion.id)
+    members = store.held_members(tx, actor, deletion.id, ids or [])
+    for kind in sorted({member.kind for member in members}):
+        require(actor, f"{kind}.purge")
+    if ids is not None and len(members) < store.count_held(tx, actor, deletion.id):
+        # Purging a part: the part becomes a deletion of its own, so that every purge has one record.
+        deletion = store.split(tx, actor, deletion, members)
+    if deletion.state not in ("trashed", "purging"):
+        raise Illegal(f"deletion {deletion.id} is {deletion.state}: only what is in the trash can be purged")
+    commitment = deletion.commitment or store.commit_to(tx, actor, deletion.id)
+    store.change(tx, deletion, state="purging", purged_by=actor.name, commitment=commitment)
+    job_id = jobs.enqueue(
+        tx,
+        actor,
+        "purge",
+        {"deletion_id": deletion.id, "workspace_id": actor.workspace_id},
+        dedupe=f"purge {deletion.id}",
+        total=len(members),
+    )
+    counts = _count(members)
+    for kind, count in sorted(counts.items()):
+        tx.audit(
+            actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, reason=reason, commitment=commitment
+        )
+    return Outcome(verb="purge", counts=counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def list_(tx: Tx, actor: Actor, command: ListDeletions) -> Page[Deletion]:
+    """Deletions of the workspace, newest first; ``item_id`` keeps those that hold or held one object."""
+    require(actor, "run.read")
+    c, m = t.deletions.c, t.deletion_members.c
+    query = select(*store.COLUMNS).where(
+        c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id
+    )
+    if command.state:
+        query = query.where(c.state == command.state)
+    if command.item_id is not None:
+        mine = select(m.deletion_id).where(m.organization_id == actor.organization_id, m.item_id == command.item_id)
+        query = query.where(c.id.in_(mine))
+    return page(tx, query, c.id, command, Deletion)
+
+
+def get(tx: Tx, actor: Actor, command: Get) -> Deletion:
+    """One deletion: who, why, when, what, and until when it can be taken back."""
+    require(actor, "run.read")
+    return store.get(tx, actor, command.id)
+
+
+def members(tx: Tx, actor: Actor, command: ListMembersOf) -> Page[DeletionMember]:
+    """What belonged to a deletion, by id."""
+    require(actor, "run.read")
+    store.get(tx, actor, command.id)
+    m = t.deletion_members.c
+    query = select(*store.MEMBER_COLUMNS).where(m.organization_id == actor.organization_id, m.deletion_id == command.id)
+    if command.cursor is not None:
+        query = query.where(m.item_id > decode_id_cursor(command.cursor))
+    rows = tx.all(query.order_by(m.item_id).limit(command.limit + 1))
+    return cut([DeletionMember(**row) for row in rows], command.limit, lambda member: member.item_id)
+
+
+def trash_list(tx: Tx, actor: Actor, command: ListTrash) -> Page[TrashedItem]:
+    """What is in the trash, newest deletion first, with the days that are left."""
+    require(actor, "run.read")
+    project_id = resolve(tx, actor, command.project).id if command.project else None
+    after = None
+    if command.cursor is not None:
+        deletion_id, item_id = decode_cursor(command.cursor, tuple[str, str])
+        after = (decode_id(deletion_id), decode_id(item_id))
+    rows = store.trashed(tx, actor, command.kind, project_id, after, command.limit + 1)
+    found = [_trashed(row, tx.now) for row in rows]
+    if len(found) <= command.limit:
+        return Page(found)
+    last = found[command.limit - 1]
+    return Page(found[: command.limit], encode_cursor(last.deletion_id, last.id))
+
+
+def decode_id(text: str) -> str:
+    """``text`` when it is an id; Invalid for a cursor that this server did not make."""
+    if not is_id(text):
+        raise Invalid("the cursor is not one that this list gave", path="cursor")
+    return text
+
+
+def _trashed(row: Any, now: datetime) -> TrashedItem:
+    left = (row["restorable_until"] - now).total_seconds() / 86_400
+    return TrashedItem(**row, days_left=max(0, int(-(-left // 1))))

@@ -1,0 +1,40 @@
+"""Background jobs, as their owners see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import Get, ListJobs, Page
+from labkeep.core.entities import Job
+from labkeep.core.errors import NotFound
+from labkeep.core.ids import is_id
+from labkeep.storage import tables as t
+from labkeep.storage.pages import page
+from labkeep.storage.transaction import Tx
+
+
+def _select(actor: Actor) -> Select[Any]:
+    c = t.jobs.c
+    mine = (c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id)
+    return select(*(c[name] for name in Job.__struct_fields__)).where(*mine)
+
+
+def list_(tx: Tx, actor: Actor, command: ListJobs) -> Page[Job]:
+    """Jobs of the workspace, newest first."""
+    require(actor, "job.read")
+    query = _select(actor)
+    if command.state:
+        query = query.where(t.jobs.c.state == command.state)
+    return page(tx, query, t.jobs.c.id, command, Job)
+
+
+def get(tx: Tx, actor: Actor, command: Get) -> Job:
+    """One job: state, progress and result."""
+    require(actor, "job.read")
+    found = tx.one(_select(actor).where(t.jobs.c.id == command.id)) if is_id(command.id) else None
+    if found is None:
+        raise NotFound(f"job {command.id[:80]} not found")
+    return Job(**found)

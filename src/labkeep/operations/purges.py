@@ -1,0 +1,138 @@
+"""The steps of a purge, each one transaction. The worker runs them in order; any of them may be run again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import select
+
+from labkeep.core.access import Actor
+from labkeep.core.deletion import event_of
+from labkeep.core.entities import Deletion, Json
+from labkeep.core.errors import Corrupt
+from labkeep.core.lifecycle import Role, Verb
+from labkeep.storage import deletions as records
+from labkeep.storage import jobs, purge
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+BATCH = 250
+"""Objects purged in one transaction: small enough that other writers hardly wait."""
+
+SWEEP = 500
+"""Blobs swept in one transaction."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Which deletion."""
+
+    deletion_id: str
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Blobs without references that were last uploaded before this moment."""
+
+    before: datetime
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """Blobs whose bytes are gone."""
+
+    digests: list[str]
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What reading every store again found, beside the database."""
+
+    deletion_id: str
+    blobs_removed: int
+    blobs_left: int
+    freed_bytes: int
+    method: Json
+
+
+def system(organization_id: str, workspace_id: str, on_behalf_of: str = "system") -> Actor:
+    """The actor of background work."""
+    return Actor(
+        organization_id=organization_id,
+        workspace_id=workspace_id,
+        user=on_behalf_of,
+        role=Role.owner,
+        key_id="00000000-0000-7000-8000-000000000000",
+        client="worker",
+    )
+
+
+def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
+    """Purge the next members of a deletion; answers how many. 0 when none is left."""
+    deletion = records.get(tx, actor, step.deletion_id, lock=True)
+    if deletion.state not in ("purging", "purged"):
+        raise Corrupt(f"deletion {deletion.id} is {deletion.state}: nobody asked to purge it")
+    ids = purge.members_left(tx, actor.organization_id, deletion.id, BATCH)
+    if ids:
+        purge.remove(tx, actor.organization_id, deletion.id, ids)
+    else:
+        purge.forget_answers(tx, actor.organization_id)
+    return len(ids)
+
+
+def begin_sweep(tx: Tx, actor: Actor, command: Sweep) -> list[str]:
+    """Mark the next unreferenced blobs; answers their digests."""
+    return purge.begin_sweep(tx, actor.organization_id, command.before, SWEEP)
+
+
+def end_sweep(tx: Tx, actor: Actor, command: Swept) -> None:
+    """Forget blobs whose bytes are gone."""
+    purge.end_sweep(tx, actor.organization_id, command.digests)
+
+
+def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
+    """Read every table again; only when nothing is left does the deletion count as purged."""
+    deletion = records.get(tx, actor, command.deletion_id, lock=True)
+    if deletion.state == "purged":
+        return deletion
+    left = purge.leftovers(tx, actor.organization_id, deletion.id)
+    if left or command.blobs_left:
+        raise Corrupt(f"purge of {deletion.id} left something behind: {left}, {command.blobs_left} blobs")
+    verification: Json = {
+        "method": command.method,
+        "tables_read": len(purge.OWNED) + 1,
+        "rows_left": 0,
+        "blobs_removed": command.blobs_removed,
+        "blobs_left": 0,
+        "freed_bytes": command.freed_bytes,
+        "verified_at": tx.now.isoformat(),
+    }
+    records.change(tx, deletion, state="purged", purged_at=tx.now, verification=verification)
+    for kind, count in sorted(deletion.counts.items()):
+        tx.audit(
+            msgspec.structs.replace(actor, user=deletion.purged_by or actor.user),
+            event_of(kind, Verb.purge),
+            count=count,
+            deletion_id=deletion.id,
+            reason=deletion.reason,
+            commitment=deletion.commitment,
+        )
+    return records.get(tx, actor, deletion.id)
+
+
+def schedule_overdue(tx: Tx, _actor: Actor, limit: int) -> int:
+    """Enqueue the purge of deletions whose grace period is over, in every organization; answers how many."""
+    c = t.deletions.c
+    query = select(*records.COLUMNS).where(c.state == "trashed", c.restorable_until <= tx.now)
+    found = [Deletion(**row) for row in tx.all(query.order_by(c.restorable_until).limit(limit))]
+    for deletion in found:
+        actor = system(deletion.organization_id, deletion.workspace_id)
+        commitment = records.commit_to(tx, actor, deletion.id)
+        records.change(tx, deletion, state="purging", purged_by="grace period", commitment=commitment)
+        payload = {"deletion_id": deletion.id, "workspace_id": deletion.workspace_id}
+        jobs.enqueue(tx, actor, "purge", payload, dedupe=f"purge {deletion.id}", total=sum(deletion.counts.values()))
+        for kind, count in sorted(deletion.counts.items()):
+            tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, commitment=commitment)
+    return len(found)
+
+
+def idle_organizations(tx: Tx, _actor: Actor, command: Sweep) -> list[str]:
+    """Organizations that have blobs to sweep."""
+    return purge.organizations_with_idle_blobs(tx, command.before)

@@ -1,0 +1,390 @@
+"""Deletion records in SQL: members, bindings, and the statements that move whole deletions at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import and_, func, or_, select, tuple_, update
+
+from labkeep.core.access import Actor
+from labkeep.core.commands import Plan, Selection
+from labkeep.core.deletion import Candidate
+from labkeep.core.entities import Deletion, DeletionMember, Item, Json
+from labkeep.core.errors import AlreadyExists, Illegal, NotFound
+from labkeep.core.ids import is_id
+from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+COLUMNS = [t.deletions.c[name] for name in Deletion.__struct_fields__]
+MEMBER_COLUMNS = [t.deletion_members.c[name] for name in DeletionMember.__struct_fields__]
+
+BATCH = 500
+
+
+def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``ids`` in pieces that fit into one statement."""
+    for start in range(0, len(ids), BATCH):
+        yield ids[start : start + BATCH]
+
+
+def keep_plan(tx: Tx, actor: Actor, plan: Plan) -> None:
+    """Store a plan as it was shown."""
+    row = {
+        "organization_id": actor.organization_id,
+        "id": plan.id,
+        "workspace_id": actor.workspace_id,
+        "hash": plan.hash,
+        "actor": actor.name,
+        "body": msgspec.to_builtins(plan),
+        "created_at": tx.now,
+    }
+    tx.insert(t.plans, [row])
+
+
+def get(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Deletion:
+    """One deletion of the workspace. NotFound otherwise."""
+    c = t.deletions.c
+    query = select(*COLUMNS).where(
+        c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id, c.id == id
+    )
+    found = tx.one(query.with_for_update() if lock else query) if is_id(id) else None
+    if found is None:
+        raise NotFound(f"deletion {id[:80]} not found")
+    return Deletion(**found)
+
+
+def insert(tx: Tx, deletion: Deletion, selection: Selection) -> None:
+    """Store a new deletion. Of the selection only what names objects is kept, not the text of a query."""
+    kept = {"ids": len(selection.ids), "kind": selection.kind, "query": bool(selection.q)}
+    tx.insert(t.deletions, [{**msgspec.structs.asdict(deletion), "selection": kept}])
+
+
+def change(tx: Tx, deletion: Deletion, **values: Any) -> None:
+    """Change columns of one deletion."""
+    c = t.deletions.c
+    tx.execute(
+        update(t.deletions).where(c.organization_id == deletion.organization_id, c.id == deletion.id).values(**values)
+    )
+
+
+def add_members(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
+    """Note what belongs to a deletion, with the state that each had."""
+    rows = [
+        {
+            "organization_id": actor.organization_id,
+            "deletion_id": deletion_id,
+            "item_id": candidate.id,
+            "kind": candidate.kind,
+            "previous_state": candidate.state,
+            "outcome": "trashed",
+        }
+        for candidate in going
+    ]
+    tx.insert(t.deletion_members, rows)
+
+
+def move_to_trash(tx: Tx, actor: Actor, deletion_id: str) -> None:
+    """Put all members of a deletion into the trash, in one statement."""
+    c, m = t.items.c, t.deletion_members.c
+    members = select(m.item_id).where(m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    moved = {"state": State.trashed, "deletion_id": deletion_id, "version": c.version + 1, "updated_at": tx.now}
+    tx.execute(update(t.items).where(c.organization_id == actor.organization_id, c.id.in_(members)).values(moved))
+
+
+def set_state(tx: Tx, actor: Actor, ids: Sequence[str], state: State) -> None:
+    """Archive or unarchive."""
+    c = t.items.c
+    for part in parts(ids):
+        moved = {"state": state, "version": c.version + 1, "updated_at": tx.now}
+        tx.execute(update(t.items).where(c.organization_id == actor.organization_id, c.id.in_(part)).values(moved))
+
+
+def set_lock(tx: Tx, actor: Actor, id: str, locked: bool) -> None:
+    """Lock or unlock one object."""
+    c = t.items.c
+    changed = {"locked": locked, "version": c.version + 1, "updated_at": tx.now}
+    tx.execute(update(t.items).where(c.organization_id == actor.organization_id, c.id == id).values(changed))
+
+
+def stop_runs(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
+    """Stop what is running: runs, running experiments, and the runs of those."""
+    r, d = t.runs.c, t.documents.c
+    for part in parts(ids):
+        stopped = {"status": Status.stopped, "finished_at": tx.now, "heartbeat_at": None}
+        mine = or_(r.id.in_(part), r.document_id.in_(part))
+        tx.execute(
+            update(t.runs).where(r.organization_id == actor.organization_id, mine, r.status.in_(BUSY)).values(stopped)
+        )
+        running = (d.organization_id == actor.organization_id, d.id.in_(part), d.status == "running")
+        tx.execute(update(t.documents).where(*running).values(status="stopped"))
+
+
+# --- bindings ---------------------------------------------------------------------------------------------------------
+
+
+def unbind(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
+    """Take environments and links off what goes, and note them so that restoring puts them back."""
+    number = tx.execute(
+        select(func.count()).where(
+            t.deletion_bindings.c.organization_id == actor.organization_id,
+            t.deletion_bindings.c.deletion_id == deletion_id,
+        )
+    ).scalar_one()
+    for candidate in going:
+        for dependent in candidate.dependents:
+            if dependent.type not in ("environment", "link"):
+                continue
+            take = _unbind_environment if dependent.type == "environment" else _remove_link
+            body = take(tx, actor, dependent.id)
+            row = {
+                "organization_id": actor.organization_id,
+                "deletion_id": deletion_id,
+                "number": number,
+                "type": dependent.type,
+                "subject_id": dependent.id,
+                "item_id": candidate.id,
+                "body": body,
+                "outcome": "unbound",
+            }
+            tx.insert(t.deletion_bindings, [row])
+            tx.audit(actor, f"{dependent.type}.unbound", dependent.id, deletion_id=deletion_id, item_id=candidate.id)
+            number += 1
+
+
+def _unbind_environment(tx: Tx, actor: Actor, id: str) -> Json:
+    c = t.environments.c
+    same = (c.organization_id == actor.organization_id, c.id == id)
+    before = tx.execute(select(c.document_id, c.number).where(*same)).one()
+    tx.execute(update(t.environments).where(*same).values(document_id=None, number=None, updated_at=tx.now))
+    return {"document_id": before[0], "number": before[1]}
+
+
+def _remove_link(tx: Tx, actor: Actor, id: str) -> Json:
+    c = t.links.c
+    same = (c.organization_id == actor.organization_id, c.id == id)
+    row = tx.execute(select(c.source_id, c.target_id, c.type, c.on_delete).where(*same)).one()
+    tx.execute(t.links.delete().where(*same))
+    return dict(zip(("source_id", "target_id", "type", "on_delete"), map(str, row), strict=True))
+
+
+def rebind(tx: Tx, actor: Actor, deletion_id: str, ids: Sequence[str]) -> list[Json]:
+    """Put back the bindings of ``ids``; answers those that could not be, and why."""
+    c = t.deletion_bindings.c
+    mine = (c.organization_id == actor.organization_id, c.deletion_id == deletion_id, c.outcome == "unbound")
+    refused: list[Json] = []
+    wanted = frozenset(ids)
+    for row in tx.all(select(t.deletion_bindings).where(*mine).order_by(c.number)):
+        if row["item_id"] not in wanted:
+            continue
+        bind = _rebind_environment if row["type"] == "environment" else _relink
+        why = bind(tx, actor, row["subject_id"], row["body"])
+        outcome = why or "rebound"
+        tx.execute(update(t.deletion_bindings).where(*mine, c.number == row["number"]).values(outcome=outcome))
+        if why:
+            refused.append({"type": row["type"], "id": row["subject_id"], "item_id": row["item_id"], "reason": why})
+        else:
+            tx.audit(actor, f"{row['type']}.bound", row["subject_id"], deletion_id=deletion_id, item_id=row["item_id"])
+    return refused
+
+
+def _rebind_environment(tx: Tx, actor: Actor, id: str, body: Json) -> str:
+    c = t.environments.c
+    same = (c.organization_id == actor.organization_id, c.id == id)
+    now = tx.one(select(c.name, c.document_id).where(*same))
+    if now is None:
+        return "the environment is gone"
+    if now["document_id"] is not None:
+        return f"environment {now['name']} is bound to {now['document_id']} now"
+    tx.execute(update(t.environments).where(*same).values(**body, updated_at=tx.now))
+    return ""
+
+
+def _relink(tx: Tx, actor: Actor, id: str, body: Json) -> str:
+    c = t.items.c
+    ends = (body["source_id"], body["target_id"])
+    alive = select(c.id).where(c.organization_id == actor.organization_id, c.id.in_(ends), c.state != State.purged)
+    if len(tx.all(alive)) < len(set(ends)):
+        return "one end of the link is gone"
+    tx.upsert(t.links, [{"organization_id": actor.organization_id, "id": id, **body, "created_at": tx.now}])
+    return ""
+
+
+# --- restoring --------------------------------------------------------------------------------------------------------
+
+
+def held_members(tx: Tx, actor: Actor, deletion_id: str, ids: Sequence[str]) -> list[DeletionMember]:
+    """Members that are still in the trash; only ``ids`` when some are named. NotFound for one that never belonged."""
+    m = t.deletion_members.c
+    query = select(*MEMBER_COLUMNS).where(m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    if not ids:
+        return [DeletionMember(**row) for row in tx.all(query.where(m.outcome == "trashed").order_by(m.item_id))]
+    found = [DeletionMember(**row) for part in parts(sorted(ids)) for row in tx.all(query.where(m.item_id.in_(part)))]
+    missing = set(ids) - {member.item_id for member in found}
+    if missing:
+        raise NotFound(f"object {min(missing)} does not belong to deletion {deletion_id}")
+    return [member for member in found if member.outcome == "trashed"]
+
+
+def count_held(tx: Tx, actor: Actor, deletion_id: str) -> int:
+    """How many members are still in the trash."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
+    return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
+
+
+def contained_members(tx: Tx, item: Item) -> list[str]:
+    """``item`` and what went into the trash with it because it is inside."""
+    c = t.items.c
+    inside = (c.organization_id == item.organization_id, c.deletion_id == item.deletion_id, c.state == State.trashed)
+    column = {Kind.project: c.project_id, Kind.artifact: c.parent_id}.get(item.kind)
+    if column is None:
+        return [item.id]
+    return [item.id, *(row[0] for row in tx.execute(select(c.id).where(*inside, column == item.id)))]
+
+
+def check_homes(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
+    """Illegal when something would come back into a container that stays in the trash."""
+    coming = frozenset(ids)
+    c, home = t.items.c, t.items.alias()
+    for part in parts(ids):
+        for column in (c.project_id, c.parent_id):
+            query = (
+                select(c.kind, c.name, home.c.id, home.c.kind, home.c.name, home.c.state, home.c.deletion_id)
+                .select_from(t.items.join(home, and_(home.c.organization_id == c.organization_id, home.c.id == column)))
+                .where(c.organization_id == actor.organization_id, c.id.in_(part), home.c.state.not_in(LIVE))
+            )
+            for kind, name, home_id, home_kind, home_name, state, home_deletion in tx.execute(query):
+                if home_id not in coming:
+                    raise Illegal(
+                        f"{kind} {name} cannot come back: its {home_kind} {home_name or home_id} is {state}; "
+                        f"restore deletion {home_deletion} first",
+                        deletion_id=home_deletion,
+                    )
+
+
+def rename_members(tx: Tx, actor: Actor, names: dict[str, str], members: Sequence[DeletionMember]) -> None:
+    """Give members new names before they come back."""
+    c = t.items.c
+    coming = {member.item_id for member in members}
+    for id, name in names.items():
+        if id not in coming:
+            raise NotFound(f"object {id[:80]} is not among what comes back", path="names")
+        same = (c.organization_id == actor.organization_id, c.id == id)
+        tx.execute(update(t.items).where(*same, c.handle.is_not(None)).values(handle=name))
+        tx.execute(update(t.items).where(*same).values(name=name))
+
+
+def check_names(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
+    """AlreadyExists, with names that are free, when live objects hold the names of ``ids`` by now."""
+    c, live = t.items.c, t.items.alias()
+    same = and_(
+        live.c.organization_id == c.organization_id,
+        live.c.parent_id == c.parent_id,
+        live.c.kind == c.kind,
+        live.c.type == c.type,
+        live.c.handle == c.handle,
+        live.c.state.in_(LIVE),
+    )
+    taken: list[tuple[Any, ...]] = []
+    for part in parts(ids):
+        query = select(c.id, c.kind, c.handle, live.c.id).select_from(t.items.join(live, same))
+        taken += map(tuple, tx.execute(query.where(c.organization_id == actor.organization_id, c.id.in_(part))))
+    if taken:
+        offers = [
+            {"id": id, "name": handle, "taken_by": holder, "suggestion": f"{handle}-restored-{id[-4:]}"}
+            for id, _, handle, holder in taken
+        ]
+        _, kind, handle, _ = taken[0]
+        raise AlreadyExists(
+            f"{kind} {handle!r} exists again: restore under another name, for example {offers[0]['suggestion']!r} "
+            "(pass names)",
+            taken=offers[:100],
+        )
+
+
+def move_back(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMember]) -> None:
+    """Give members their states back, and close the deletion when nothing is left in it."""
+    c, m = t.items.c, t.deletion_members.c
+    organization = actor.organization_id
+    by_state: dict[State, list[str]] = {}
+    for member in members:
+        by_state.setdefault(member.previous_state, []).append(member.item_id)
+    for state, ids in by_state.items():
+        back = {"state": state, "deletion_id": None, "version": c.version + 1, "updated_at": tx.now}
+        for part in parts(ids):
+            tx.execute(update(t.items).where(c.organization_id == organization, c.id.in_(part)).values(back))
+            mine = (m.organization_id == organization, m.deletion_id == deletion.id, m.item_id.in_(part))
+            tx.execute(update(t.deletion_members).where(*mine).values(outcome="restored"))
+    if count_held(tx, actor, deletion.id) == 0:
+        change(tx, deletion, state="restored", restored_at=tx.now)
+
+
+# --- before a purge ---------------------------------------------------------------------------------------------------
+
+
+def split(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMember]) -> Deletion:
+    """Move ``members`` into a deletion of their own, equal in all else."""
+    c, m = t.items.c, t.deletion_members.c
+    counts: dict[str, int] = {}
+    for member in members:
+        counts[str(member.kind)] = counts.get(str(member.kind), 0) + 1
+    part_of = msgspec.structs.replace(deletion, id=tx.new_id(), counts=counts)
+    tx.insert(t.deletions, [{**msgspec.structs.asdict(part_of), "selection": {"split_from": deletion.id}}])
+    for part in parts([member.item_id for member in members]):
+        mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion.id, m.item_id.in_(part))
+        tx.execute(update(t.deletion_members).where(*mine).values(deletion_id=part_of.id))
+        held = (c.organization_id == actor.organization_id, c.id.in_(part))
+        tx.execute(update(t.items).where(*held).values(deletion_id=part_of.id))
+    return part_of
+
+
+def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:
+    """SHA-256 over kind, id, size and content digests of all that a purge will remove, in order of ids."""
+    c, m, f, s = t.items.c, t.deletion_members.c, t.files.c, t.segments.c
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
+    ids = select(m.item_id).where(*mine)
+    digest = hashlib.sha256()
+    for id, kind, size in tx.execute(
+        select(c.id, c.kind, c.bytes).where(c.organization_id == actor.organization_id, c.id.in_(ids)).order_by(c.id)
+    ):
+        digest.update(f"{kind} {id} {size}\n".encode())
+    for table, owner, name in ((t.files, f.owner_id, f.digest), (t.segments, s.run_id, s.digest)):
+        query = select(owner, name).where(table.c.organization_id == actor.organization_id, owner.in_(ids))
+        for id, content in tx.execute(query.order_by(owner, name)):
+            digest.update(f"blob {id} {content}\n".encode())
+    return digest.hexdigest()
+
+
+# --- the trash --------------------------------------------------------------------------------------------------------
+
+
+def trashed(
+    tx: Tx, actor: Actor, kind: str, project_id: str | None, after: tuple[str, str] | None, limit: int
+) -> Sequence[Any]:
+    """Rows of the trash, newest deletion first."""
+    c, d = t.items.c, t.deletions.c
+    joined = t.items.join(t.deletions, and_(d.organization_id == c.organization_id, d.id == c.deletion_id))
+    query = (
+        select(
+            *(c[name] for name in ("id", "kind", "type", "name", "project_id", "bytes", "deletion_id")),
+            d.created_at.label("trashed_at"),
+            d.actor.label("trashed_by"),
+            d.reason,
+            d.restorable_until,
+        )
+        .select_from(joined)
+        .where(
+            c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id, c.state == State.trashed
+        )
+    )
+    if kind:
+        query = query.where(c.kind == kind)
+    if project_id is not None:
+        query = query.where(c.project_id == project_id)
+    if after is not None:
+        query = query.where(tuple_(c.deletion_id, c.id) < after)
+    return tx.all(query.order_by(c.deletion_id.desc(), c.id.desc()).limit(limit))

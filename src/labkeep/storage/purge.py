@@ -1,0 +1,143 @@
+"""Removing for good, in SQL: every table that may hold something of an object, in one list that the check reads too."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table, bindparam, delete, func, or_, select, update
+
+from labkeep.core.lifecycle import State
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+OWNED: tuple[tuple[Table[Any], str], ...] = (
+    (t.fields, "item_id"),
+    (t.chunks, "run_id"),
+    (t.segments, "run_id"),
+    (t.series, "run_id"),
+    (t.streams, "run_id"),
+    (t.files, "owner_id"),
+    (t.rows, "owner_id"),
+    (t.row_scores, "owner_id"),
+    (t.versions, "document_id"),
+    (t.environments, "project_id"),
+    (t.links, "source_id"),
+    (t.links, "target_id"),
+    (t.projects, "id"),
+    (t.runs, "id"),
+    (t.documents, "id"),
+    (t.artifacts, "id"),
+    (t.artifact_versions, "id"),
+)
+"""Table and the column that names the owner: everything that goes with an object."""
+
+_REFERRING: tuple[Table[Any], ...] = (t.files, t.segments)
+"""Tables whose rows hold a reference to a blob."""
+
+BLANK: dict[str, Any] = {
+    "name": "",
+    "handle": None,
+    "description": "",
+    "tags": (),
+    "metadata": {},
+    "extra": {},
+    "bytes": 0,
+    "locked": False,
+    "created_by": "",
+}
+"""What a tombstone keeps of the columns that hold content: nothing."""
+
+
+def members_left(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> list[str]:
+    """The next members that are not purged yet."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
+    return [row[0] for row in tx.execute(select(m.item_id).where(*mine).order_by(m.item_id).limit(limit))]
+
+
+def remove(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
+    """Remove everything that belongs to ``ids``, drop their blob references, and leave tombstones."""
+    _release(tx, organization_id, ids)
+    for table, column in OWNED:
+        tx.execute(delete(table).where(table.c.organization_id == organization_id, table.c[column].in_(ids)))
+    i, m = t.items.c, t.deletion_members.c
+    blank = {**BLANK, "state": State.purged, "version": i.version + 1, "updated_at": tx.now}
+    tx.execute(update(t.items).where(i.organization_id == organization_id, i.id.in_(ids)).values(blank))
+    mine = (m.organization_id == organization_id, m.deletion_id == deletion_id, m.item_id.in_(ids))
+    tx.execute(update(t.deletion_members).where(*mine).values(outcome="purged"))
+
+
+def _release(tx: Tx, organization_id: str, ids: Sequence[str]) -> None:
+    dropped: Counter[str] = Counter()
+    for table in _REFERRING:
+        owner = table.c.owner_id if table is t.files else table.c.run_id
+        query = select(table.c.digest).where(table.c.organization_id == organization_id, owner.in_(ids))
+        dropped.update(row[0] for row in tx.execute(query))
+    if dropped:
+        b = t.blobs.c
+        same = (b.organization_id == organization_id, b.digest == bindparam("which"))
+        statement = update(t.blobs).where(*same).values(refs=b.refs - bindparam("dropped"))
+        tx.execute(statement, [{"which": digest, "dropped": count} for digest, count in dropped.items()])
+
+
+def forget_answers(tx: Tx, organization_id: str) -> None:
+    """Drop plans and stored answers to repeated requests: both may quote what was purged."""
+    for table in (t.plans, t.idempotency_keys):
+        tx.execute(delete(table).where(table.c.organization_id == organization_id))
+
+
+# --- blobs ------------------------------------------------------------------------------------------------------------
+
+
+def begin_sweep(tx: Tx, organization_id: str, before: datetime, limit: int) -> list[str]:
+    """Mark blobs that nothing refers to and that were last uploaded before a moment; answers their digests.
+
+    A marked blob cannot be referred to any more, so its bytes can go without a race.
+    """
+    b = t.blobs.c
+    idle = (b.organization_id == organization_id, b.refs <= 0, or_(b.created_at < before, b.swept_at.is_not(None)))
+    found = [row[0] for row in tx.execute(select(b.digest).where(*idle).order_by(b.digest).limit(limit))]
+    if found:
+        marked = update(t.blobs).where(b.organization_id == organization_id, b.digest.in_(found), b.refs <= 0)
+        tx.execute(marked.values(swept_at=tx.now))
+    return found
+
+
+def end_sweep(tx: Tx, organization_id: str, digests: Sequence[str]) -> None:
+    """Forget blobs whose bytes are gone."""
+    b = t.blobs.c
+    gone = (b.organization_id == organization_id, b.digest.in_(digests), b.swept_at.is_not(None))
+    tx.execute(delete(t.blobs).where(*gone))
+
+
+def organizations_with_idle_blobs(tx: Tx, before: datetime) -> list[str]:
+    """Organizations that have blobs to sweep."""
+    b = t.blobs.c
+    idle = (b.refs <= 0, b.created_at < before)
+    return [row[0] for row in tx.execute(select(b.organization_id).where(*idle).distinct())]
+
+
+# --- verification -----------------------------------------------------------------------------------------------------
+
+
+def leftovers(tx: Tx, organization_id: str, deletion_id: str) -> dict[str, int]:
+    """Rows that are still there of what a deletion held, by table; empty when all of it is gone."""
+    m = t.deletion_members.c
+    ids = select(m.item_id).where(
+        m.organization_id == organization_id, m.deletion_id == deletion_id, m.outcome == "purged"
+    )
+    found: dict[str, int] = {}
+    for table, column in OWNED:
+        query = select(func.count()).where(table.c.organization_id == organization_id, table.c[column].in_(ids))
+        count = tx.execute(query.select_from(table)).scalar_one()
+        if count:
+            found[table.name] = found.get(table.name, 0) + count
+    i = t.items.c
+    unblanked = (i.organization_id == organization_id, i.id.in_(ids), or_(i.state != State.purged, i.name != ""))
+    count = tx.execute(select(func.count()).select_from(t.items).where(*unblanked)).scalar_one()
+    if count:
+        found["items"] = count
+    return found
