@@ -1,0 +1,143 @@
+"""Plans and deletions, the trash, the audit trail, background jobs and usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from labkeep.client import requests
+from labkeep.client._async.connection import AsyncConnection, AsyncPages
+from labkeep.client.pause import async_pause
+from labkeep.core.commands import AuditReport, Outcome, TrashedItem, Usage
+from labkeep.core.entities import AuditEvent, Deletion, DeletionMember, Job
+from labkeep.core.errors import Unavailable
+
+
+class AsyncDeletions:
+    """``client.deletions``: the record of each trash, with what is needed to take it back."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        item_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[Deletion]:
+        """Deletions, newest first; with ``item_id`` those that held this object."""
+        return self._connection.pages(Deletion, requests.path("/deletions"), **requests.given(locals()))
+
+    async def get(self, id: str, *, include: str | None = None) -> Deletion:
+        """One deletion."""
+        return await self._connection.read(Deletion, requests.path("/deletions/{id}", id=id), include=include)
+
+    def members(self, id: str, *, limit: int | None = None, cursor: str | None = None) -> AsyncPages[DeletionMember]:
+        """What belonged to a deletion, and what each was before."""
+        path = requests.path("/deletions/{id}/members", id=id)
+        return self._connection.pages(DeletionMember, path, limit=limit, cursor=cursor)
+
+    async def restore(
+        self,
+        id: str,
+        *,
+        ids: Sequence[str] | None = None,
+        names: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> Outcome:
+        """Put back exactly what the deletion holds, or only ``ids`` of it.
+
+        ``names`` (id → name) gives new names where the old one is taken; ``not_rebound`` of the answer lists bindings
+        that could not be put back.
+        """
+        path = requests.path("/deletions/{id}/restore", id=id)
+        fields = requests.given({"ids": ids, "names": names, "reason": reason})
+        return await self._connection.write(Outcome, "POST", path, fields)
+
+    async def purge(self, id: str, *, reason: str | None = None) -> Outcome:
+        """Remove for good what the deletion holds. A job, ``job_id`` of the answer, does it and verifies itself."""
+        path = requests.path("/deletions/{id}/purge", id=id)
+        return await self._connection.write(Outcome, "POST", path, requests.given({"reason": reason}))
+
+
+class AsyncTrash:
+    """``client.trash``: what is in it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[TrashedItem]:
+        """What is in the trash, newest deletion first: who, when, why, how large and how long it stays."""
+        return self._connection.pages(TrashedItem, requests.path("/trash"), **requests.given(locals()))
+
+
+class AsyncAudit:
+    """``client.audit``: who did what, when and why."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        id: str | None = None,
+        event: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        ascending: bool | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[AuditEvent]:
+        """Audit events, newest first; with ``id`` those about one object."""
+        return self._connection.pages(AuditEvent, requests.path("/audit"), **requests.given(locals()))
+
+    async def verify(self) -> AuditReport:
+        """Whether every event still follows from the one before it."""
+        return await self._connection.read(AuditReport, requests.path("/audit/verify"))
+
+
+class AsyncJobs:
+    """``client.jobs``: what goes on in the background."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(self, *, state: str | None = None, limit: int | None = None, cursor: str | None = None) -> AsyncPages[Job]:
+        """Background jobs, newest first."""
+        return self._connection.pages(Job, requests.path("/jobs"), **requests.given(locals()))
+
+    async def get(self, id: str, *, include: str | None = None) -> Job:
+        """One job: ``state`` (queued, running, done, failed), and how much of ``total`` is ``done``."""
+        return await self._connection.read(Job, requests.path("/jobs/{id}", id=id), include=include)
+
+    async def wait(self, id: str, *, timeout_s: float = 300.0, every_s: float = 0.2) -> Job:
+        """The job once it is ``done`` or ``failed``. Unavailable when that takes longer than ``timeout_s``."""
+        waited = 0.0
+        while True:
+            job = await self.get(id)
+            if job.state in ("done", "failed"):
+                return job
+            if waited >= timeout_s:
+                raise Unavailable(f"job {id} ({job.task}) is still {job.state} after {timeout_s:g} s", id=id)
+            await async_pause(every_s)
+            waited += every_s
+
+
+class AsyncUsages:
+    """``client.usage``: who holds how much."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(self, *, by: str | None = None) -> AsyncPages[Usage]:
+        """Bytes and counts by ``project``, ``workspace`` or ``kind``, and how much of them sits in the trash."""
+        return self._connection.pages(Usage, requests.path("/usage"), by=by)

@@ -1,0 +1,166 @@
+# Generated from labkeep/client/_async/artifacts.py by scripts/unasync.py: change that file instead.
+"""Artifacts, files and blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkeep.client import requests
+from labkeep.client._sync.connection import Connection, Pages
+from labkeep.client._sync.items import Items
+from labkeep.client.downloads import Download, Memory
+from labkeep.client.uploads import Content, media_type_of, upload_of
+from labkeep.core.commands import ManifestEntry
+from labkeep.core.entities import Artifact, ArtifactVersion, File
+from labkeep.core.errors import NotFound
+
+
+class Artifacts(Items):
+    """``client.artifacts``: collections of versions, each an immutable set of files. `labkeep.Artifact` makes them."""
+
+    def create(
+        self,
+        project: str,
+        name: str,
+        *,
+        type: str | None = None,
+        files: Iterable[ManifestEntry | Mapping[str, Any]] | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        aliases: Sequence[str] | None = None,
+        run_id: str | None = None,
+    ) -> ArtifactVersion:
+        """A new version of the collection ``name``, which is made when missing. Equal content answers the newest version.
+
+        ``files`` are `labkeep.core.commands.ManifestEntry` values or dicts: the path and the digest of an uploaded blob
+        (see ``client.blobs``), or of a reference to somewhere else.
+        """
+        fields = requests.given(locals())
+        if files is not None:
+            fields["files"] = [*files]
+        return self._connection.write(ArtifactVersion, "POST", requests.path("/artifacts"), fields)
+
+    def list(
+        self,
+        project: str | None = None,
+        *,
+        type: str | None = None,
+        name: str | None = None,
+        q: str | None = None,
+        order: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Pages[Artifact]:
+        """Collections of a project, or of the workspace."""
+        return self._connection.pages(Artifact, requests.path("/artifacts"), **requests.given(locals()))
+
+    def get(self, id: str, *, include: str | None = None) -> Artifact:
+        """A collection by id."""
+        return self._connection.read(Artifact, requests.path("/artifacts/{id}", id=id), include=include)
+
+    def versions(
+        self,
+        id: str | None = None,
+        *,
+        run_id: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Pages[ArtifactVersion]:
+        """Versions of a collection, newest first; or those that the run ``run_id`` made."""
+        return self._connection.pages(ArtifactVersion, requests.path("/artifacts/versions"), **requests.given(locals()))
+
+    def get_version(self, id: str, *, include: str | None = None) -> ArtifactVersion:
+        """A version by its own id."""
+        path = requests.path("/artifacts/versions/{id}", id=id)
+        return self._connection.read(ArtifactVersion, path, include=include)
+
+    def resolve(self, project: str, name: str, *, type: str | None = None) -> ArtifactVersion:
+        """A version by ``name:alias`` or ``name:v3``; the latest when nothing follows the name."""
+        path = requests.path("/artifacts/resolve")
+        return self._connection.read(ArtifactVersion, path, project=project, name=name, type=type)
+
+    def set_aliases(
+        self, id: str, *, add: Sequence[str] | None = None, remove: Sequence[str] | None = None
+    ) -> ArtifactVersion:
+        """Move aliases to a version, or take them from it. An alias points at one version of a collection at a time."""
+        path = requests.path("/artifacts/versions/{id}/aliases", id=id)
+        return self._connection.write(ArtifactVersion, "POST", path, requests.given({"add": add, "remove": remove}))
+
+
+class Files:
+    """``client.files``: files of a run, document or artifact version, by path."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        id: str,
+        *,
+        prefix: str | None = None,
+        include: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Pages[File]:
+        """Files of ``id``, by path."""
+        fields = requests.given(locals(), "id")
+        return self._connection.pages(File, requests.path("/files/{id}", id=id), **fields)
+
+    def upload(self, id: str, path: str, content: Content, *, media_type: str | None = None) -> File:
+        """Put ``content`` (bytes, or the path of a local file) under ``path``, replacing what is there."""
+        where = requests.path("/files/{id}", id=id) + requests.query({"path": path})
+        headers = {"Content-Type": media_type or media_type_of(path)}
+        call = self._connection.call("PUT", where, headers=headers, body=upload_of(content))
+        return requests.parse(File, (self._connection.send(call)).body, "the upload")
+
+    def read(self, id: str, path: str, *, include: str | None = None) -> bytes:
+        """The content of a file, in memory."""
+        memory = Memory()
+        self._fetch(id, path, memory, include)
+        return memory.content()
+
+    def download(self, id: str, path: str, to: str | Path, *, include: str | None = None) -> Path:
+        """Write a file to the local path ``to``: whole and with the right digest (Corrupt otherwise), or not at all."""
+        with Download(Path(to), (self._find(id, path, include)).digest) as download:
+            self._fetch(id, path, download, include)
+        return Path(to)
+
+    def _find(self, id: str, path: str, include: str | None) -> File:
+        for file in self.list(id, prefix=path, include=include):
+            if file.path == path:
+                return file
+        raise NotFound(f"file {path} not found in {id}", id=id, path=path)
+
+    def _fetch(self, id: str, path: str, sink: Download | Memory, include: str | None) -> None:
+        where = requests.path("/files/{id}/content", id=id) + requests.query({"path": path, "include": include})
+        self._connection.send(self._connection.call("GET", where, sink=sink))
+
+
+class Blobs:
+    """``client.blobs``: bytes by their digest. A blob stays once a file or an artifact refers to it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def exists(self, digest: str) -> bool:
+        """Whether the server has these bytes already, so that they need not be sent."""
+        call = self._connection.call("HEAD", requests.path("/blobs/{digest}", digest=digest))
+        try:
+            self._connection.send(call)
+        except NotFound:
+            return False
+        return True
+
+    def upload(self, content: Content, *, digest: str | None = None) -> str:
+        """Send bytes, or a local file; returns their digest. With ``digest`` the server refuses other bytes."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if digest is not None:
+            headers["Labkeep-Digest"] = digest
+        call = self._connection.call("PUT", requests.path("/blobs"), headers=headers, body=upload_of(content))
+        stored: dict[str, Any] = requests.parse(dict[str, Any], (self._connection.send(call)).body, "the upload")
+        return str(stored["digest"])
