@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from labkeep.core.errors import LabkeepError, NotFound, OverQuota, Refused, Unsupported
+from labkeep.core.errors import LabkeepError, NotFound, Refused, Unsupported
 
 log = logging.getLogger("labkeep.http")
 
@@ -55,7 +55,10 @@ def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Excepti
         response.status_code = error.status_code
         return response
 
-    return {LabkeepError: refused, HTTPException: unknown_route}
+    def unexpected(request: Request, error: Exception) -> Response:
+        return encode(Incident(error, request))
+
+    return {LabkeepError: refused, HTTPException: unknown_route, Exception: unexpected}
 
 
 class Incident(LabkeepError):
@@ -68,6 +71,3 @@ class Incident(LabkeepError):
         incident = secrets.token_hex(6)
         log.error("incident %s: %s %s", incident, request.method, request.url.path, exc_info=error)
         super().__init__(f"internal error; the server's log has it as incident {incident}", incident=incident)
-
-
-__all__ = ["Encode", "ErrorBody", "Incident", "OverQuota", "encode", "handlers"]

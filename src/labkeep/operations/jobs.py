@@ -8,9 +8,10 @@ from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Get, ListJobs, Page
-from labkeep.core.entities import Job
+from labkeep.core.entities import Job, Json
 from labkeep.core.errors import NotFound
 from labkeep.core.ids import is_id
+from labkeep.storage import jobs
 from labkeep.storage import tables as t
 from labkeep.storage.pages import page
 from labkeep.storage.transaction import Tx
@@ -38,3 +39,24 @@ def get(tx: Tx, actor: Actor, command: Get) -> Job:
     if found is None:
         raise NotFound(f"job {command.id[:80]} not found")
     return Job(**found)
+
+
+def claim_next(tx: Tx, _actor: Actor, worker: str) -> Job | None:
+    """Take the next due job under a lease, of whatever organization."""
+    return jobs.claim(tx, worker)
+
+
+def renew_job(tx: Tx, _actor: Actor, held: tuple[Job, str, dict[str, Any]]) -> bool:
+    """Extend a lease and note progress; False when another worker has the job."""
+    job, worker, values = held
+    return jobs.renew(tx, job, worker, **values)
+
+
+def finish_job(tx: Tx, _actor: Actor, ended: tuple[Job, Json]) -> None:
+    """Note that a job is done, and what it came to."""
+    jobs.finish(tx, *ended)
+
+
+def fail_job(tx: Tx, _actor: Actor, ended: tuple[Job, str]) -> None:
+    """Note why a job failed; it is tried again later."""
+    jobs.fail(tx, *ended)

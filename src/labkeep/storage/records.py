@@ -238,3 +238,11 @@ def remove(tx: Tx, table: Table[Any], column: str, organization_id: str, ids: It
         condition = (table.c.organization_id == organization_id, table.c[column].in_(part))
         done += max(0, tx.execute(delete(table).where(*condition)).rowcount)
     return done
+
+
+def touch_heartbeat(tx: Tx, run: Run) -> None:
+    """Note that a run is alive."""
+    c = t.runs.c
+    tx.execute(
+        update(t.runs).where(c.organization_id == run.organization_id, c.id == run.id).values(heartbeat_at=tx.now)
+    )

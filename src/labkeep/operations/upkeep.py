@@ -1,0 +1,39 @@
+"""What time does: runs that went silent, and records that have served."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+
+from labkeep.core.access import Actor
+from labkeep.core.lifecycle import Status
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+BATCH = 1_000
+
+
+def mark_crashed(tx: Tx, _actor: Actor, silence: timedelta) -> int:
+    """Running runs whose last heartbeat is older than ``silence`` count as crashed; answers how many."""
+    r = t.runs.c
+    silent = (r.status == Status.running, r.heartbeat_at.is_not(None), r.heartbeat_at < tx.now - silence)
+    found = [row[0] for row in tx.execute(select(r.id).where(*silent).limit(BATCH))]
+    if found:
+        tx.execute(
+            update(t.runs).where(r.id.in_(found), *silent).values(status=Status.crashed, finished_at=r.heartbeat_at)
+        )
+    return len(found)
+
+
+def drop_expired(tx: Tx, _actor: Actor, age: timedelta) -> None:
+    """Plans, stored answers and finished jobs older than ``age``."""
+    before = tx.now - age
+    tx.execute(delete(t.plans).where(t.plans.c.created_at < before))
+    tx.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.created_at < before))
+    tx.execute(delete(t.jobs).where(t.jobs.c.state == "done", t.jobs.c.finished_at < before))
+
+
+def ping(tx: Tx, _actor: Actor, _command: None) -> bool:
+    """Whether the database answers."""
+    return tx.one(select(t.organizations.c.id).limit(1)) is not None
