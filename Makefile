@@ -12,8 +12,8 @@ EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 
 # What `make serve` and the tests may be told: make serve data=/srv/labkeep port=9000
 data ?= ./data
-host ?= 127.0.0.1
-port ?= 8787
+host ?=
+port ?=
 dialect ?=
 scenario ?=
 name ?=
@@ -24,7 +24,7 @@ help: ## list these commands
 
 .PHONY: serve
 serve: .venv/server.stamp ## set up what is missing and start a server; prints its URL and a key
-	$(BIN)/labkeep serve --data $(data) --host $(host) --port $(port)
+	$(BIN)/labkeep serve --data $(data)$(if $(host), --host $(host))$(if $(port), --port $(port))
 
 .PHONY: test
 test: .venv/dev.stamp ## set up what is missing and run everything that CI runs
