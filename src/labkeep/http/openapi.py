@@ -235,7 +235,7 @@ def _section(method: str, path: str, operation: Json) -> str:
         for name, schema in body.get("properties", {}).items()
     )
     table = f"<table>{rows}</table>" if rows else ""
-    text = html.escape(operation.get("description", operation["summary"]))
+    text = html.escape(str(operation.get("description", operation["summary"])))
     return f"<section><h3><b>{method}</b> <code>{html.escape(path)}</code></h3><p>{text}</p>{table}</section>"
 
 

@@ -1,0 +1,331 @@
+"""Does everything fit together? Database ↔ history ↔ blobs, in both directions, as a report with a repair plan.
+
+Reads only, in bounded memory, and may run beside a server: what is younger than `IN_FLIGHT` may be half-way and is not
+held against anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Select, and_, exists, func, select, type_coerce, union_all
+
+from labkeep.core.audit import GENESIS, first_break
+from labkeep.core.entities import AuditEvent
+from labkeep.core.errors import Corrupt, NotFound, Unavailable
+from labkeep.core.lifecycle import Kind, State
+from labkeep.storage import tables as t
+from labkeep.storage.blobs import Blobs
+from labkeep.storage.purge import OWNED
+
+IN_FLIGHT = timedelta(hours=1)
+"""Age below which a blob without a record is somebody's upload."""
+
+SHOWN = 1_000
+"""Problems listed; all are counted."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that does not fit, and what would mend it."""
+
+    check: str
+    subject: str
+    message: str
+    repair: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was looked at, and what does not fit."""
+
+    checked: dict[str, int]
+    problems: list[Problem]
+    found: int
+    deep: bool
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything fits."""
+        return self.found == 0
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What is checked: a connection to read with, the blobs, the moment, and whether contents are read too."""
+
+    connection: Connection
+    blobs: Blobs
+    now: datetime
+    deep: bool
+
+
+Check = Callable[[Subject], Iterator[Problem | int]]
+"""Yields problems, and numbers of things looked at."""
+
+
+def run(connection: Connection, blobs: Blobs, now: datetime, *, deep: bool = False) -> Report:
+    """Run every check. ``deep`` also reads and hashes every blob and decodes every chunk and segment."""
+    checked: dict[str, int] = {}
+    problems: list[Problem] = []
+    found = 0
+    for name, check in CHECKS.items():
+        checked[name] = 0
+        for result in check(Subject(connection, blobs, now, deep)):
+            if isinstance(result, int):
+                checked[name] += result
+                continue
+            found += 1
+            if len(problems) < SHOWN:
+                problems.append(result)
+    return Report(checked, problems, found, deep)
+
+
+def _pages(s: Subject) -> Iterator[Problem | int]:
+    """SQLite's own look at its pages."""
+    if s.connection.dialect.name != "sqlite":
+        return
+    for (message,) in s.connection.exec_driver_sql("PRAGMA quick_check(100)"):
+        if message != "ok":
+            yield Problem("pages", "labkeep.db", str(message), "restore the database file from a backup")
+    yield 1
+
+
+def _extensions(s: Subject) -> Iterator[Problem | int]:
+    """Every object has the row of its kind, and no row of a kind is without its object."""
+    kinds: dict[Kind, Any] = {
+        Kind.project: t.projects,
+        Kind.run: t.runs,
+        Kind.document: t.documents,
+        Kind.artifact: t.artifacts,
+        Kind.artifact_version: t.artifact_versions,
+    }
+    i = t.items.c
+    for kind, table in kinds.items():
+        same = and_(table.c.organization_id == i.organization_id, table.c.id == i.id)
+        alive = (i.kind == kind, i.state != State.purged)
+        yield s.connection.execute(select(func.count()).select_from(t.items).where(*alive)).scalar_one()
+        for (id,) in s.connection.execute(
+            select(i.id).where(*alive, ~exists(select(1).select_from(table).where(same)))
+        ):
+            yield Problem("objects", f"{kind} {id}", f"has no row in {table.name}", "restore it from a backup")
+
+
+def _owners(s: Subject) -> Iterator[Problem | int]:
+    """Whatever belongs to an object belongs to one that is there."""
+    i = t.items.c
+    for table, column in OWNED:
+        owner = table.c[column]
+        there = exists(
+            select(1).where(i.organization_id == table.c.organization_id, i.id == owner, i.state != State.purged)
+        )
+        yield s.connection.execute(select(func.count()).select_from(table)).scalar_one()
+        for id, count in s.connection.execute(select(owner, func.count()).where(~there).group_by(owner)):
+            yield Problem(
+                "owners", f"{table.name} {id}", f"{count} rows without their object", f"delete them from {table.name}"
+            )
+
+
+def _references() -> Any:
+    f, g = t.files.c, t.segments.c
+    return union_all(select(f.organization_id, f.digest), select(g.organization_id, g.digest)).subquery("held")
+
+
+def _reference_counts(s: Subject) -> Iterator[Problem | int]:
+    """Every blob is referred to as often as its count says, and every reference has its blob."""
+    held = _references()
+    counted = select(held.c.organization_id, held.c.digest, func.count().label("refs")).group_by(
+        held.c.organization_id, held.c.digest
+    )
+    used, b = counted.subquery("used"), t.blobs.c
+    same = and_(b.organization_id == used.c.organization_id, b.digest == used.c.digest)
+    yield s.connection.execute(select(func.count()).select_from(t.blobs)).scalar_one()
+    query = select(b.digest, b.refs, func.coalesce(used.c.refs, 0)).select_from(t.blobs.outerjoin(used, same))
+    for digest, refs, actual in s.connection.execute(query.where(b.refs != func.coalesce(used.c.refs, 0))):
+        yield Problem("references", digest, f"counts {refs} references but has {actual}", f"set blobs.refs to {actual}")
+    missing = select(used.c.digest).select_from(used.outerjoin(t.blobs, same)).where(b.digest.is_(None))
+    for (digest,) in s.connection.execute(missing):
+        yield Problem(
+            "references", digest, "is referred to but not recorded", "upload the content again, or remove the file"
+        )
+
+
+def _blobs_there(s: Subject) -> Iterator[Problem | int]:
+    """Every recorded blob is in the store, whole."""
+    b = t.blobs.c
+    query = select(type_coerce(b.organization_id, t.Id), b.digest, b.size, b.refs).where(b.swept_at.is_(None))
+    for organization_id, digest, size, refs in s.connection.execution_options(yield_per=1000).execute(query):
+        yield 1
+        if refs <= 0:
+            continue  # nothing needs it; a sweep may be taking it away at this moment
+        try:
+            actual = s.blobs.size(organization_id, digest)
+        except NotFound:
+            yield Problem("blobs", digest, "is missing from the blob store", "restore it from a backup")
+            continue
+        if actual != size:
+            yield Problem("blobs", digest, f"has {actual} bytes instead of {size}", "restore it from a backup")
+        elif s.deep and not s.blobs.verify(organization_id, digest):
+            yield Problem("blobs", digest, "does not have the content that its name says", "restore it from a backup")
+
+
+def _blobs_known(s: Subject) -> Iterator[Problem | int]:
+    """Every object in the blob store is recorded."""
+    b = t.blobs.c
+    for listed in s.blobs.list():
+        yield 1
+        known = select(b.refs).where(b.organization_id == listed.space, b.digest == listed.digest)
+        if s.now - listed.modified_at > IN_FLIGHT and s.connection.execute(known).first() is None:
+            yield Problem(
+                "orphans", listed.digest, f"{listed.size} bytes that nothing records", "delete it from the blob store"
+            )
+
+
+def _histories(s: Subject) -> Iterator[Problem | int]:
+    """Streams end where their chunks and segments end; with ``deep``, each of them can be read."""
+    c, g, r = t.chunks.c, t.segments.c, t.streams.c
+    ends = union_all(
+        select(c.organization_id, c.run_id, c.stream, (c.first_row + c.rows).label("until")),
+        select(g.organization_id, g.run_id, g.stream, (g.first_row + g.rows).label("until")),
+    ).subquery("ends")
+    furthest = (
+        select(ends.c.run_id, ends.c.stream, func.max(ends.c.until).label("until")).group_by(
+            ends.c.run_id, ends.c.stream
+        )
+    ).subquery("furthest")
+    same = and_(furthest.c.run_id == r.run_id, furthest.c.stream == r.stream)
+    query = select(furthest.c.run_id, furthest.c.stream, furthest.c.until, r.rows).select_from(
+        furthest.outerjoin(t.streams, same)
+    )
+    for run_id, stream, until, rows in s.connection.execute(query):
+        yield 1
+        if rows is None or rows < until:
+            yield Problem(
+                "history",
+                f"{run_id} {stream}",
+                f"has rows up to {until} but counts {rows}",
+                f"set streams.rows to {until}",
+            )
+    if s.deep:
+        yield from _readable(s)
+
+
+def _readable(s: Subject) -> Iterator[Problem | int]:
+    from labkeep.storage import segments  # pyarrow is large, and only a deep check needs it
+    from labkeep.storage.chunks import unpack
+
+    c, g = t.chunks.c, t.segments.c
+    for run_id, stream, first, rows, data in s.connection.execution_options(yield_per=100).execute(
+        select(c.run_id, c.stream, c.first_row, c.rows, c.data)
+    ):
+        try:
+            actual = len(unpack(data))
+        except Corrupt as error:
+            yield Problem("history", f"{run_id} {stream} {first}", str(error), "restore the database from a backup")
+            continue
+        if actual != rows:
+            yield Problem(
+                "history", f"{run_id} {stream} {first}", f"holds {actual} rows, not {rows}", "restore from a backup"
+            )
+    for organization_id, run_id, stream, digest in s.connection.execute(
+        select(g.organization_id, g.run_id, g.stream, g.digest)
+    ):
+        try:
+            segments.read(s.blobs.read_all(organization_id, digest), keys=[])
+        except (Corrupt, NotFound, Unavailable) as error:
+            yield Problem("history", f"{run_id} {stream} {digest}", str(error), "restore the blob from a backup")
+
+
+def _rows(s: Subject) -> Iterator[Problem | int]:
+    """A row has one current state at the most."""
+    r = t.rows.c
+    current = select(r.owner_id, r.id, func.count()).where(r.next_xact.is_(None)).group_by(r.owner_id, r.id)
+    yield s.connection.execute(select(func.count()).select_from(t.rows).where(r.next_xact.is_(None))).scalar_one()
+    for owner_id, id, count in s.connection.execute(current.having(func.count() > 1)):
+        yield Problem("rows", f"{owner_id} {id}", f"has {count} current states", "close all but the newest")
+
+
+def _deletions(s: Subject) -> Iterator[Problem | int]:
+    """What is in the trash belongs to a deletion, and deletions hold what they say."""
+    i, d, m = t.items.c, t.deletions.c, t.deletion_members.c
+    gone = i.state.in_((State.trashed, State.purged))
+    held = exists(
+        select(1).where(
+            m.organization_id == i.organization_id,
+            m.deletion_id == i.deletion_id,
+            m.item_id == i.id,
+            m.outcome == i.state,
+        )
+    )
+    yield s.connection.execute(select(func.count()).select_from(t.items).where(gone)).scalar_one()
+    for id, state in s.connection.execute(select(i.id, i.state).where(gone, ~held)):
+        yield Problem("trash", str(id), f"is {state} but belongs to no deletion that says so", "restore it by hand")
+    stray = exists(
+        select(1).where(i.organization_id == m.organization_id, i.id == m.item_id, i.deletion_id == m.deletion_id)
+    )
+    for deletion_id, item_id in s.connection.execute(
+        select(m.deletion_id, m.item_id).where(m.outcome.in_(("trashed", "purged")), ~stray)
+    ):
+        yield Problem(
+            "trash",
+            f"{deletion_id} {item_id}",
+            "the deletion says it holds this object, which is elsewhere",
+            "close it",
+        )
+    yield s.connection.execute(select(func.count(d.id))).scalar_one()
+
+
+def _sizes(s: Subject) -> Iterator[Problem | int]:
+    """The bytes that each object is accounted are the bytes that it has."""
+    parts: list[Select[Any]] = [
+        select(t.chunks.c.run_id.label("id"), func.length(t.chunks.c.data).label("size")),
+        select(t.segments.c.run_id.label("id"), t.segments.c.size),
+        select(t.rows.c.owner_id.label("id"), t.rows.c.size),
+        select(t.files.c.owner_id.label("id"), t.files.c.size),
+    ]
+    every = union_all(*parts).subquery("every")
+    total = select(every.c.id, func.sum(every.c.size).label("size")).group_by(every.c.id).subquery("total")
+    i = t.items.c
+    counted = func.coalesce(total.c.size, 0)
+    query = select(i.id, i.bytes, counted).select_from(t.items.outerjoin(total, total.c.id == i.id))
+    yield s.connection.execute(select(func.count()).select_from(t.items)).scalar_one()
+    for id, known, actual in s.connection.execute(query.where(i.bytes != counted, i.state != State.purged)):
+        yield Problem("sizes", str(id), f"is accounted {known} bytes but has {actual}", f"set items.bytes to {actual}")
+
+
+def _audit(s: Subject) -> Iterator[Problem | int]:
+    """Every audit chain holds."""
+    h, e = t.audit_heads.c, t.audit_events.c
+    columns = [e[name] for name in AuditEvent.__struct_fields__]
+    for organization_id, seq, end in s.connection.execute(select(h.organization_id, h.seq, h.hash)).all():
+        query = select(*columns).where(e.organization_id == organization_id).order_by(e.seq)
+        rows = s.connection.execution_options(yield_per=5000).execute(query).mappings()
+        events = (AuditEvent(**row) for row in rows)
+        broken = first_break(events)
+        last = select(e.hash).where(e.organization_id == organization_id, e.seq == seq)
+        if broken is None and (s.connection.execute(last).scalar() or GENESIS) != end:
+            broken = seq
+        yield seq
+        if broken is not None:
+            yield Problem(
+                "audit",
+                f"organization {organization_id}",
+                f"the chain breaks at event {broken}",
+                "none: find out who did it",
+            )
+
+
+CHECKS: dict[str, Check] = {
+    "pages": _pages,
+    "objects": _extensions,
+    "owners": _owners,
+    "references": _reference_counts,
+    "blobs": _blobs_there,
+    "orphans": _blobs_known,
+    "history": _histories,
+    "rows": _rows,
+    "trash": _deletions,
+    "sizes": _sizes,
+    "audit": _audit,
+}
+"""Every check, in the order of the report."""
