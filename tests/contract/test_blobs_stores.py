@@ -10,7 +10,7 @@ from pathlib import Path
 
 import obstore
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import LocalStore, MemoryStore
 
 from labkeep.storage.blobs import Blobs, MemoryBlobs, open_blobs
 from labkeep.storage.blobs_object import ObjectBlobs
@@ -77,3 +77,13 @@ class TestObjectBlobs(BlobsTests):
         obstore.put(self.store, "some/prefix/_tmp/0123", b"complete and never copied")
         obstore.put(self.store, "some/other/_tmp/0123", b"not ours")
         return 1
+
+
+class TestObjectBlobsWhereDeletingTheMissingIsAnError(BlobsTests):
+    """As it is on Google Cloud Storage and Azure; of the stores at hand obstore's own for files is like that."""
+
+    @pytest.fixture
+    def blobs(self, tmp_path: Path) -> Iterator[Blobs]:
+        store = ObjectBlobs(LocalStore(tmp_path))
+        yield store
+        store.close()

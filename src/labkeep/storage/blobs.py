@@ -273,6 +273,7 @@ class MemoryBlobs(Blobs):
         return len(self._get(blob_key(space, digest)))
 
     def delete(self, space: str, digests: Iterable[str]) -> int:
+        check_space(space)
         keys = {blob_key(space, digest) for digest in digests}
         return sum(self._kept.pop(key, None) is not None for key in keys)
 

@@ -37,8 +37,10 @@ class LocalBlobs(Blobs):
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
         self._uploads = self._root / UPLOADS
-        with _disk():
+        try:
             self._uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"the blob folder {self._root} cannot be made: {error.strerror}") from error
         self._durable: set[Path] = set()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="labkeep-blobs")
 
@@ -96,14 +98,16 @@ class LocalBlobs(Blobs):
                 raise missing_blob(key) from None
 
     def delete(self, space: str, digests: Iterable[str]) -> int:
-        folders: dict[Path, set[str]] = {}
+        check_space(space)
+        shards: dict[str, set[str]] = {}
         for digest in digests:
-            _, shard, name = blob_key(space, digest).split("/")
-            folders.setdefault(self._root / space / shard, set()).add(name)
+            shard, _, name = blob_key(space, digest).rpartition("/")
+            shards.setdefault(shard, set()).add(name)
+        folders = [self._root / shard for shard in shards]
         # In threads because the kernel works on different folders at once; a journal commit then serves many fsyncs.
         run = self._pool.map if len(folders) > 1 else map
         with _disk():
-            found = sum(run(_unlink, folders, folders.values()))
+            found = sum(run(_unlink, folders, shards.values()))
             # Also where we found nothing: whoever unlinked it may not have synced yet, and we say that it is gone.
             for _ in run(_sync_folder, folders):
                 pass

@@ -157,6 +157,7 @@ class ObjectBlobs(Blobs):
             raise missing_blob(key) from error
 
     def delete(self, space: str, digests: Iterable[str]) -> int:
+        check_space(space)
         keys = {blob_key(space, digest) for digest in digests}
         with _answers():
             # A store answers the same for a deleted and for a missing key: asking first is the only way to count.
