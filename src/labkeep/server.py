@@ -28,8 +28,9 @@ from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.purges import system
 from labkeep.settings import Settings
+from labkeep.storage import check
 from labkeep.storage.blobs import open_blobs
-from labkeep.storage.database import open_database
+from labkeep.storage.database import open_database, open_reader, utc_now
 from labkeep.worker.jobs import Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 
@@ -54,6 +55,19 @@ def close_store(store: Store) -> None:
     """Finish what was accepted and let go of the folder."""
     store.database.close()
     store.blobs.close()
+
+
+def check_store(settings: Settings, *, deep: bool = False) -> check.Report:
+    """Whether everything in a store fits together. Only reads, and may run beside the server."""
+    data = Path(settings.data)
+    engine = open_reader(settings.database_url, data=data)
+    blobs = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
+    try:
+        with engine.connect() as connection:
+            return check.run(connection, blobs, utc_now(), deep=deep)
+    finally:
+        blobs.close()
+        engine.dispose()
 
 
 def make_worker(store: Store) -> Worker:

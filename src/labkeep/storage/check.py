@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, select, type_coer
 from labkeep.core.audit import GENESIS, first_break
 from labkeep.core.entities import AuditEvent
 from labkeep.core.errors import Corrupt, NotFound, Unavailable
+from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind, State
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
@@ -154,7 +155,7 @@ def _blobs_there(s: Subject) -> Iterator[Problem | int]:
     """Every recorded blob is in the store, whole."""
     b = t.blobs.c
     query = select(type_coerce(b.organization_id, t.Id), b.digest, b.size, b.refs).where(b.swept_at.is_(None))
-    for organization_id, digest, size, refs in s.connection.execution_options(yield_per=1000).execute(query):
+    for organization_id, digest, size, refs in s.connection.execute(query.execution_options(yield_per=1000)):
         yield 1
         if refs <= 0:
             continue  # nothing needs it; a sweep may be taking it away at this moment
@@ -174,6 +175,14 @@ def _blobs_known(s: Subject) -> Iterator[Problem | int]:
     b = t.blobs.c
     for listed in s.blobs.list():
         yield 1
+        if not is_id(listed.space):
+            yield Problem(
+                "orphans",
+                f"{listed.space}/{listed.digest}",
+                "belongs to no organization",
+                "delete it from the blob store",
+            )
+            continue
         known = select(b.refs).where(b.organization_id == listed.space, b.digest == listed.digest)
         if s.now - listed.modified_at > IN_FLIGHT and s.connection.execute(known).first() is None:
             yield Problem(
@@ -215,9 +224,8 @@ def _readable(s: Subject) -> Iterator[Problem | int]:
     from labkeep.storage.chunks import unpack
 
     c, g = t.chunks.c, t.segments.c
-    for run_id, stream, first, rows, data in s.connection.execution_options(yield_per=100).execute(
-        select(c.run_id, c.stream, c.first_row, c.rows, c.data)
-    ):
+    query = select(c.run_id, c.stream, c.first_row, c.rows, c.data).execution_options(yield_per=100)
+    for run_id, stream, first, rows, data in s.connection.execute(query):
         try:
             actual = len(unpack(data))
         except Corrupt as error:
@@ -299,7 +307,7 @@ def _audit(s: Subject) -> Iterator[Problem | int]:
     columns = [e[name] for name in AuditEvent.__struct_fields__]
     for organization_id, seq, end in s.connection.execute(select(h.organization_id, h.seq, h.hash)).all():
         query = select(*columns).where(e.organization_id == organization_id).order_by(e.seq)
-        rows = s.connection.execution_options(yield_per=5000).execute(query).mappings()
+        rows = s.connection.execute(query.execution_options(yield_per=5000)).mappings()
         events = (AuditEvent(**row) for row in rows)
         broken = first_break(events)
         last = select(e.hash).where(e.organization_id == organization_id, e.seq == seq)

@@ -112,6 +112,16 @@ def open_database(url: str, *, data: Path, readers: int = 4, clock: Clock = utc_
     return Sqlite(data / "labkeep.db", readers=readers, clock=clock)
 
 
+def open_reader(url: str, *, data: Path) -> Engine:
+    """An engine for reading only, beside whatever process has the database open. Unavailable when there is none."""
+    if url:
+        return create_engine(url, execution_options={"postgresql_readonly": True})
+    path = data / "labkeep.db"
+    if not path.exists():
+        raise Unavailable(f"there is no Labkeep store in {data}")
+    return _sqlite_engine(path, QueuePool)
+
+
 # --- SQLite -----------------------------------------------------------------------------------------------------------
 
 
