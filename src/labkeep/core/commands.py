@@ -223,15 +223,15 @@ class ListRuns(ListItems, frozen=True, kw_only=True):
 class UpdateRun(UpdateItem, frozen=True, kw_only=True):
     """Edit a run. ``config`` and ``summary`` merge deeply."""
 
-    handle: Name | None | UnsetType = UNSET
+    handle: Name | UnsetType | None = UNSET
     status: Status | UnsetType = UNSET
     config: Json | UnsetType = UNSET
     summary: Json | UnsetType = UNSET
     notes: Text | UnsetType = UNSET
     group: Key | UnsetType = UNSET
     job_type: Key | UnsetType = UNSET
-    base_run_id: Id | None | UnsetType = UNSET
-    document_id: Id | None | UnsetType = UNSET
+    base_run_id: Id | UnsetType | None = UNSET
+    document_id: Id | UnsetType | None = UNSET
     add_tags: Tags = ()
     remove_tags: Tags = ()
 
@@ -419,7 +419,7 @@ class CreateDocument(Command, frozen=True, kw_only=True):
     project: Ref
     type: Name
     name: Name
-    handle: Name | None | UnsetType = UNSET
+    handle: Name | UnsetType | None = UNSET
     """Unique among live documents of the type in the project; the name when left out, None for no uniqueness."""
     id: Id | None = None
     description: Text = ""
