@@ -21,7 +21,7 @@ from labkeep.operations.projects import states_for
 from labkeep.storage import index, records
 from labkeep.storage import rows as stored
 from labkeep.storage.pages import decode_cursor, encode_cursor
-from labkeep.storage.rows import POSITION_SHIFT, Revision, Scores
+from labkeep.storage.rows import POSITION_SHIFT, Revision, Sums
 from labkeep.storage.transaction import Tx
 
 OWNERS = (Kind.run, Kind.document)
@@ -67,7 +67,8 @@ def read(tx: Tx, actor: Actor, command: ReadRows) -> RowPage:
 def stats(tx: Tx, actor: Actor, command: Get) -> RowStats:
     """How many rows there are, and the mean of each of their scores."""
     owner = _readable(tx, actor, command.id, command.include)
-    return RowStats(stored.count(tx, owner), stored.last_xact(tx, owner), stored.score_means(tx, owner))
+    number, means = stored.summary(tx, owner.organization_id, [owner.id])
+    return RowStats(number, stored.last_xact(tx, owner), means)
 
 
 # --- owners -----------------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def _write(tx: Tx, owner: Item, rows: Sequence[RowIn]) -> Written:
     revisions = _placed(tx, owner, before, changed, ids, first)
     added = stored.store(tx, owner, xact, revisions, changed.keys() & before.keys())
     stored.advance(tx, owner, xact, added)
-    _count_scores(tx, owner, before, revisions)
+    _sum_up(tx, owner, before, revisions)
     return Written(ids, xact)
 
 
@@ -166,14 +167,14 @@ def _placed(
     return [replace(revision, position=known[revision.root_id]) for revision in changed.values()]
 
 
-def _count_scores(tx: Tx, owner: Item, before: Mapping[str, Revision], after: Sequence[Revision]) -> None:
-    """Keep the running means of scores, and what runs are found by."""
-    scores = Scores()
+def _sum_up(tx: Tx, owner: Item, before: Mapping[str, Revision], after: Sequence[Revision]) -> None:
+    """Keep the number of rows and the means of their scores, and what runs are found by."""
+    sums = Sums()
     for revision in after:
         if revision.id in before:
-            scores.add(before[revision.id].scores, sign=-1)
-        scores.add(revision.scores)
-    means = {f"scores.{name}": mean for name, mean in scores.store(tx, owner).items()}
+            sums.add(before[revision.id], sign=-1)
+        sums.add(revision)
+    means = {f"scores.{name}": mean for name, mean in sums.store(tx, owner).items()}
     if owner.kind == Kind.run:
         index.put(tx, owner, {path: mean for path, mean in means.items() if mean is not None})
         index.drop(tx, owner, [path for path, mean in means.items() if mean is None])

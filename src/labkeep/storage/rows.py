@@ -7,7 +7,7 @@ name the owner, so whoever calls must have checked that the actor may see it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from math import fsum
@@ -40,6 +40,9 @@ PAGE_BYTES = 32 * 1024 * 1024
 
 SCORE_LIMIT = 1e100
 """Larger numbers are kept but not averaged: their sum could leave the range of a double."""
+
+ALL_ROWS = ""
+"""The name beside those of scores under which all rows are counted."""
 
 SCORE_NAME = 512
 """Longest name of a score that is averaged, in characters: it is part of database keys."""
@@ -336,12 +339,7 @@ def traces(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[Trace]:
         yield Trace(root_id, sorted(rows, key=attrgetter("created_at", "id")))
 
 
-def count(tx: Tx, owner: Item) -> int:
-    """How many rows there are now."""
-    return int(tx.execute(select(func.count()).where(*_same(owner), *_at(None))).scalar_one())
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
+# --- sums ------------------------------------------------------------------------------------------------------------
 
 
 def numbers(value: Any) -> dict[str, float]:
@@ -362,44 +360,57 @@ def scores_of(scores: Any) -> dict[str, float]:
     }
 
 
-class Scores:
-    """How the sums of an owner's scores change in one write."""
+class Sums:
+    """How the sums over an owner's rows change in one write: how many rows there are, and the total of each score."""
 
     def __init__(self) -> None:
         self._terms: dict[str, list[float]] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, scores: Mapping[str, float], sign: int = 1) -> None:
-        """A row has these scores now; or, with sign -1, no longer."""
-        for name, value in scores.items():
+    def add(self, revision: Revision, sign: int = 1) -> None:
+        """A row is in this state now; or, with sign -1, no longer."""
+        if revision.deleted:
+            return
+        for name, value in ((ALL_ROWS, 1.0), *revision.scores.items()):
             self._terms.setdefault(name, []).append(sign * value)
             self._counts[name] = self._counts.get(name, 0) + sign
 
     def store(self, tx: Tx, owner: Item) -> dict[str, float | None]:
-        """Bring the sums up to date. Answers the new means; None where no row has the score any more."""
-        s = t.row_scores.c
-        same = (s.organization_id == owner.organization_id, s.owner_id == owner.id)
-        known: dict[str, tuple[float, int]] = {}
-        for part in _parts(self._terms):
-            for name, total, number in tx.execute(select(s.name, s.total, s.count).where(*same, s.name.in_(part))):
-                known[name] = (total, number)
-        sums: dict[str, tuple[float, int]] = {}
+        """Bring the sums up to date. Answers the new means of scores; None where no row has the score any more."""
+        known = _sums(tx, owner, self._terms)
+        changed: dict[str, tuple[float, int]] = {}
         for name, terms in self._terms.items():
             total, number = known.get(name, (0.0, 0))
-            sums[name] = (fsum([total, *terms]), number + self._counts[name])
-        for part in _parts([name for name, (_, number) in sums.items() if not number and name in known]):
+            changed[name] = (fsum([total, *terms]), number + self._counts[name])
+        gone = [name for name, (_, number) in changed.items() if not number]
+        for part in _parts(gone):
+            s = t.row_scores.c
+            same = (s.organization_id == owner.organization_id, s.owner_id == owner.id)
             tx.execute(delete(t.row_scores).where(*same, s.name.in_(part)))
         key = {"organization_id": owner.organization_id, "owner_id": owner.id}
-        kept = {name: (total, number) for name, (total, number) in sums.items() if number}
-        tx.upsert(
-            t.row_scores,
-            [{**key, "name": name, "total": total, "count": number} for name, (total, number) in kept.items()],
-        )
-        return {name: total / number if number else None for name, (total, number) in sums.items()}
+        rows = [{**key, "name": name, "total": sums[0], "count": sums[1]} for name, sums in changed.items() if sums[1]]
+        tx.upsert(t.row_scores, rows)
+        return {name: total / number if number else None for name, (total, number) in changed.items() if name}
 
 
-def score_means(tx: Tx, owner: Item) -> dict[str, float]:
-    """Mean of each score over the current rows that have it."""
+def _sums(tx: Tx, owner: Item, names: Collection[str]) -> dict[str, tuple[float, int]]:
     s = t.row_scores.c
     query = select(s.name, s.total, s.count).where(s.organization_id == owner.organization_id, s.owner_id == owner.id)
-    return {name: total / number for name, total, number in tx.execute(query.order_by(s.name))}
+    found: dict[str, tuple[float, int]] = {}
+    for part in _parts(names):
+        found.update({name: (total, number) for name, total, number in tx.execute(query.where(s.name.in_(part)))})
+    return found
+
+
+def summary(tx: Tx, organization_id: str, owner_ids: Collection[str]) -> tuple[int, dict[str, float]]:
+    """How many rows these owners have together, and the mean of each score over those rows that have it."""
+    s = t.row_scores.c
+    totals: dict[str, list[float]] = {}
+    counts: dict[str, int] = {}
+    for part in _parts(owner_ids):
+        query = select(s.name, s.total, s.count).where(s.organization_id == organization_id, s.owner_id.in_(part))
+        for name, total, number in tx.execute(query):
+            totals.setdefault(name, []).append(total)
+            counts[name] = counts.get(name, 0) + number
+    means = {name: fsum(totals[name]) / counts[name] for name in sorted(totals) if name}
+    return counts.get(ALL_ROWS, 0), means
