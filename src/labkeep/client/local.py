@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
+from labkeep.client.exits import at_exit
 from labkeep.client.transport import Answer, Call, Lost, Upload
 from labkeep.core.errors import Unavailable
 
@@ -85,6 +86,7 @@ def open_folder(dir: str | os.PathLike[str]) -> Folder:
         if folder is None:
             folder = _folders[path] = Folder(path, _open_local(path))
         folder.users += 1
+        at_exit(last=_close_all)
         return folder
 
 
@@ -95,6 +97,12 @@ def release(folder: Folder) -> None:
         if folder.users == 0 and _folders.get(folder.path) is folder:
             del _folders[folder.path]
             folder.close()
+
+
+def _close_all() -> None:
+    """At the end of the process: whoever did not close a folder."""
+    while _folders:
+        _folders.popitem()[1].close()
 
 
 def _open_local(path: Path) -> LocalApp:

@@ -10,6 +10,7 @@ from labkeep.client import requests
 from labkeep.client._async.connection import AsyncConnection, AsyncPages
 from labkeep.client._async.items import AsyncItems
 from labkeep.client.downloads import Download, Memory
+from labkeep.client.transport import Sink
 from labkeep.client.uploads import Content, media_type_of, upload_of
 from labkeep.core.commands import ManifestEntry
 from labkeep.core.entities import Artifact, ArtifactVersion, File
@@ -122,13 +123,13 @@ class AsyncFiles:
     async def read(self, id: str, path: str, *, include: str | None = None) -> bytes:
         """The content of a file, in memory."""
         memory = Memory()
-        await self._fetch(id, path, memory, include)
+        await self.fetch(id, path, memory, include=include)
         return memory.content()
 
     async def download(self, id: str, path: str, to: str | Path, *, include: str | None = None) -> Path:
         """Write a file to the local path ``to``: whole and with the right digest (Corrupt otherwise), or not at all."""
         with Download(Path(to), (await self._find(id, path, include)).digest) as download:
-            await self._fetch(id, path, download, include)
+            await self.fetch(id, path, download, include=include)
         return Path(to)
 
     async def _find(self, id: str, path: str, include: str | None) -> File:
@@ -137,7 +138,8 @@ class AsyncFiles:
                 return file
         raise NotFound(f"file {path} not found in {id}", id=id, path=path)
 
-    async def _fetch(self, id: str, path: str, sink: Download | Memory, include: str | None) -> None:
+    async def fetch(self, id: str, path: str, sink: Sink, *, include: str | None = None) -> None:
+        """Write the content of a file to ``sink`` as it comes."""
         where = requests.path("/files/{id}/content", id=id) + requests.query({"path": path, "include": include})
         await self._connection.send(self._connection.call("GET", where, sink=sink))
 

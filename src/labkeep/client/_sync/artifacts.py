@@ -11,6 +11,7 @@ from labkeep.client import requests
 from labkeep.client._sync.connection import Connection, Pages
 from labkeep.client._sync.items import Items
 from labkeep.client.downloads import Download, Memory
+from labkeep.client.transport import Sink
 from labkeep.client.uploads import Content, media_type_of, upload_of
 from labkeep.core.commands import ManifestEntry
 from labkeep.core.entities import Artifact, ArtifactVersion, File
@@ -121,13 +122,13 @@ class Files:
     def read(self, id: str, path: str, *, include: str | None = None) -> bytes:
         """The content of a file, in memory."""
         memory = Memory()
-        self._fetch(id, path, memory, include)
+        self.fetch(id, path, memory, include=include)
         return memory.content()
 
     def download(self, id: str, path: str, to: str | Path, *, include: str | None = None) -> Path:
         """Write a file to the local path ``to``: whole and with the right digest (Corrupt otherwise), or not at all."""
         with Download(Path(to), (self._find(id, path, include)).digest) as download:
-            self._fetch(id, path, download, include)
+            self.fetch(id, path, download, include=include)
         return Path(to)
 
     def _find(self, id: str, path: str, include: str | None) -> File:
@@ -136,7 +137,8 @@ class Files:
                 return file
         raise NotFound(f"file {path} not found in {id}", id=id, path=path)
 
-    def _fetch(self, id: str, path: str, sink: Download | Memory, include: str | None) -> None:
+    def fetch(self, id: str, path: str, sink: Sink, *, include: str | None = None) -> None:
+        """Write the content of a file to ``sink`` as it comes."""
         where = requests.path("/files/{id}/content", id=id) + requests.query({"path": path, "include": include})
         self._connection.send(self._connection.call("GET", where, sink=sink))
 

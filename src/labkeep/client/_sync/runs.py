@@ -249,6 +249,12 @@ class Runs(Items):
         answer = self._connection.send(self._connection.call("GET", path, headers={"Accept": MEDIA_TYPE}))
         return history.batch(answer.body)
 
+    def count_rows(self, id: str, *, stream: str = "history", include: str | None = None) -> int:
+        """How many rows a stream has: the offset of the next one."""
+        path = requests.path("/runs/{id}/history", id=id)
+        page: Json = self._connection.read(Json, path, stream=stream, limit=1, include=include)
+        return int(page["total"])
+
     def metrics(self, id: str, *, stream: str | None = None, include: str | None = None) -> Pages[Series]:
         """What is known of each key without reading it: count, first, last, min, max."""
         path = requests.path("/runs/{id}/series", id=id)

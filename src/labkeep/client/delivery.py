@@ -1,0 +1,82 @@
+"""What each op of a spool means to a server. Used while a run goes on, and again when its spool is replayed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labkeep.client.spool import Begin, Change, End, Entry, Op, PutArtifact, PutFile, Rows
+from labkeep.client.staging import Staging
+from labkeep.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from labkeep.client._sync.client import Labkeep
+
+
+class Delivery:
+    """Sends ops of one run. Each may be sent twice. ``stop`` is set when the server asks the run to end."""
+
+    def __init__(self, client: Labkeep, begin: Begin, staging: Staging) -> None:
+        self._client = client
+        self.run_id: str = begin.run["id"]
+        self.project: str = begin.run["project"]
+        self._staging = staging
+        self.stop = False
+
+    def __call__(self, op: Op) -> Any:
+        """The server's answer. Raises what the client raises."""
+        if isinstance(op, Rows):
+            return self._rows(op)
+        if isinstance(op, Begin):
+            return self._client.runs.create(**op.run)
+        if isinstance(op, Change):
+            return self._client.runs.update(self.run_id, **op.fields)
+        if isinstance(op, PutFile):
+            return self._file(op.entry)
+        if isinstance(op, PutArtifact):
+            return self._artifact(op)
+        assert isinstance(op, End)
+        return self._client.runs.finish(self.run_id, status=op.status, exit_code=op.exit_code, summary=op.summary)
+
+    def beat(self) -> None:
+        """Say that the run is alive."""
+        self.stop |= self._client.runs.heartbeat(self.run_id).stop
+
+    def _rows(self, op: Rows) -> Any:
+        done = self._client.runs.append_batch(self.run_id, op.data, stream=op.stream, offset=op.offset)
+        self.stop |= done.stop
+        return done
+
+    def _file(self, entry: Entry) -> Any:
+        copy = self._require(entry)
+        done = self._client.files.upload(self.run_id, entry.path, copy, media_type=entry.media_type)
+        self._staging.drop(entry.digest)
+        return done
+
+    def _artifact(self, op: PutArtifact) -> Any:
+        staged = [entry for entry in op.entries if not entry.reference]
+        for entry in staged:
+            if not self._client.blobs.exists(entry.digest):
+                self._client.blobs.upload(self._require(entry), digest=entry.digest)
+        done = self._client.artifacts.create(
+            self.project,
+            op.name,
+            type=op.type,
+            files=[
+                {"path": e.path, "digest": e.digest, "size": e.size, "media_type": e.media_type} for e in op.entries
+            ],
+            description=op.description,
+            metadata=op.metadata,
+            aliases=op.aliases,
+            run_id=self.run_id,
+        )
+        for entry in staged:
+            self._staging.drop(entry.digest)
+        return done
+
+    def _require(self, entry: Entry) -> Any:
+        copy = self._staging.path(entry.digest)
+        if not copy.exists():
+            raise Invalid(
+                f"the local copy of {entry.path} is gone from {copy.parent}; it cannot be uploaded", path="files"
+            )
+        return copy

@@ -1,0 +1,121 @@
+"""Rows that cannot be sent as they are, made into rows that can: a bad value costs that value, not the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from labkeep.client.spool import Op, Rows
+from labkeep.core import json_values
+from labkeep.core.columns import RESERVED, STEP, TIMESTAMP, Row, decode, encode_rows
+from labkeep.core.errors import Invalid
+
+log = logging.getLogger("labkeep")
+
+LONGEST_TEXT = 10_000
+_told: set[str] = set()
+
+
+def warn_once(about: str, message: str, *arguments: object) -> None:
+    """Log a warning the first time that this process has it to say."""
+    if about not in _told:
+        _told.add(about)
+        log.warning(message, *arguments)
+
+
+def plain_values(data: Mapping[Any, Any]) -> dict[str, Any]:
+    """A copy of what was logged, in JSON's own types: what cannot be one is its ``str()``."""
+    if json_values.SCALARS.issuperset(map(type, data.values())):
+        return dict(data)
+    return {key: _plain(key, value) for key, value in data.items()}
+
+
+def _plain(key: Any, value: Any) -> Any:
+    try:
+        return json_values.plain(value)
+    except Exception as error:  # noqa: BLE001 - foreign code: `tolist` of whatever was logged may raise anything
+        warn_once(
+            f"value:{type(value).__name__}",
+            "labkeep: %r is a %s, which is stored as text (%s)",
+            key,
+            type(value).__name__,
+            error,
+        )
+        return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)[:LONGEST_TEXT]
+    except Exception as error:  # noqa: BLE001 - foreign code again: its __str__
+        return f"<{type(value).__name__} without text: {type(error).__name__}>"
+
+
+def encode(rows: Sequence[Row]) -> bytes:
+    """The rows as a batch. What the format refuses is repaired, value by value; this never raises."""
+    try:
+        return encode_rows(rows)
+    except Invalid:
+        return encode_rows([(step, at, _accepted(step, at, data)) for step, at, data in rows])
+
+
+def _accepted(step: int, at: float | None, data: Mapping[Any, Any]) -> dict[str, Any]:
+    """What of one row the format takes, with unfit keys renamed and unfit values as text."""
+    try:
+        encode_rows([(step, at, data)])
+        return dict(data)
+    except Invalid:
+        return dict(_accepted_pair(step, key, value) for key, value in _pairs(data))
+
+
+def _pairs(data: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        name = str(key).encode(errors="backslashreplace").decode().replace("\0", "\\0")[:512] or "(empty)"
+        if name in RESERVED:
+            name = f"user{name}"
+        if name != key:
+            warn_once(f"key:{name}", "labkeep: the key %r cannot be stored; it is %r", key, name)
+        yield name, value
+
+
+def _accepted_pair(step: int, key: str, value: Any) -> tuple[str, Any]:
+    try:
+        encode_rows([(step, None, {key: value})])
+    except Invalid as error:
+        warn_once(f"stored:{key}", "labkeep: a value of %r is stored as text: %s", key, error)
+        value = _text(value).encode(errors="backslashreplace").decode()
+    return key, value
+
+
+# --- batches that the server refuses
+
+
+def halves(op: Rows) -> tuple[Rows, Rows]:
+    """The same rows as two ops."""
+    rows = _rows(op)
+    middle = len(rows) // 2
+    return _op(op, 0, rows[:middle]), _op(op, middle, rows[middle:])
+
+
+def emptied(op: Rows) -> Rows:
+    """The same rows without values, so that those behind keep their numbers."""
+    return _op(op, 0, [(step, at, {}) for step, at, _ in _rows(op)])
+
+
+def is_empty(op: Rows) -> bool:
+    """Whether there is nothing in the rows that could be left out."""
+    return all(not data for _, _, data in _rows(op))
+
+
+def _rows(op: Rows) -> list[Row]:
+    return [(row.pop(STEP), row.pop(TIMESTAMP, None), row) for row in decode(op.data).rows()]
+
+
+def _op(op: Rows, skipped: int, rows: Sequence[Row]) -> Rows:
+    return Rows(op.stream, op.offset + skipped, len(rows), encode_rows(rows))
+
+
+def describe(op: Op) -> str:
+    """An op in a message."""
+    return f"row {op.offset} of {op.stream}" if isinstance(op, Rows) else type(op).__name__.lower()
