@@ -177,7 +177,7 @@ class _Reader:
             return self._checked(path, equals(field, self._value(path, field, value)))
         self._enter(path, depth)
         if not value:
-            raise _wrong(path, "has no operators", *_OPERATORS)
+            raise _wrong(path, "has no operators", *OPERATORS)
         return conjunction(*(self._operator(_joined(path, key), field, key, arg, depth) for key, arg in value.items()))
 
     def _operator(self, path: str, field: str, key: Any, arg: Any, depth: int) -> Filter | None:
@@ -186,9 +186,9 @@ class _Reader:
             if not isinstance(arg, Mapping):
                 raise _wrong(path, f"needs an object of operators, not {_shown(arg)}", '{"$gt": 1}')
             return _negated(self._field(path, field, arg, depth + 1))
-        read = _OPERATORS.get(key)
+        read = OPERATORS.get(key)
         if read is None:
-            raise _wrong(path, f"the operator {_shown(key)} does not exist here", *_OPERATORS, "$not")
+            raise _wrong(path, f"the operator {_shown(key)} does not exist here", *OPERATORS, "$not")
         return read(self, path, field, arg)
 
     def _equal(self, path: str, field: str, arg: Any) -> Filter:
@@ -255,7 +255,7 @@ class _Reader:
         return found
 
 
-_OPERATORS: dict[str, Callable[[_Reader, str, str, Any], Filter]] = {
+OPERATORS: dict[str, Callable[[_Reader, str, str, Any], Filter]] = {
     "$eq": _Reader._equal,
     "$ne": _Reader._different,
     "$gt": lambda reader, path, field, arg: reader._relation(path, field, arg, ">"),
@@ -269,6 +269,7 @@ _OPERATORS: dict[str, Callable[[_Reader, str, str, Any], Filter]] = {
     "$regex": lambda reader, path, field, arg: reader._searched(path, field, arg, Matches),
     "$contains": lambda reader, path, field, arg: reader._searched(path, field, arg, Contains),
 }
+"""Operator of a key -> what it becomes; ``$not`` stands beside them because it takes operators itself."""
 
 
 def _negated(found: Filter | None) -> Filter:
