@@ -70,6 +70,8 @@ class Database(ABC):
         self.clock = clock
         self.ids = IdSource()
         self.grace_days = 30
+        self.seal_min_rows = 5_000
+        self.seal_every_rows = 200_000
         self.job_waiting = threading.Event()
         """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
 
@@ -102,7 +104,15 @@ class Database(ABC):
         return self.query(operation, actor, command).result()
 
     def _tx(self, connection: Connection) -> Tx:
-        return Tx(connection, self.clock(), self.ids, self.name, self.grace_days)
+        return Tx(
+            connection,
+            self.clock(),
+            self.ids,
+            self.name,
+            self.grace_days,
+            self.seal_min_rows,
+            self.seal_every_rows,
+        )
 
 
 def open_database(url: str, *, data: Path, readers: int = 4, clock: Clock = utc_now) -> Database:

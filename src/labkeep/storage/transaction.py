@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -26,12 +27,25 @@ class Tx:
     locked for as short as can be.
     """
 
-    def __init__(self, connection: Connection, now: datetime, ids: IdSource, database: str, grace_days: int = 30) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        now: datetime,
+        ids: IdSource,
+        database: str,
+        grace_days: int = 30,
+        seal_min_rows: int = 5_000,
+        seal_every_rows: int = 200_000,
+    ) -> None:
         self.connection = connection
         self.now = now
         self.database = database
         self.grace_days = grace_days
         """Days in the trash where a project does not say otherwise."""
+        self.seal_min_rows = seal_min_rows
+        """Rows of a stream that make sealing it worthwhile when its run has ended."""
+        self.seal_every_rows = seal_every_rows
+        """Unsealed rows at which a growing stream is sealed."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids
@@ -64,15 +78,7 @@ class Tx:
         values = list(rows)
         if not values:
             return
-        make = postgresql.insert if self.database == "postgresql" else sqlite.insert
-        statement: Any = make(table)
-        keys = [column.name for column in table.primary_key.columns]
-        changed = {name: statement.excluded[name] for name in values[0] if name not in keys}
-        if changed:
-            statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=keys)
-        self.execute(statement, values)
+        self.execute(_upsert(table, self.database, tuple(values[0])), values)
 
     def audit(
         self,
@@ -134,3 +140,16 @@ class Tx:
         else:
             # Two first events at one moment: the second is refused by the key and tried again.
             self.insert(audit_heads, [head])
+
+
+@cache
+def _upsert(table: Table[Any], database: str, names: tuple[str, ...]) -> Executable:
+    """The statement of `Tx.upsert`; made once, because making it costs more than running it."""
+    statement: Any = (postgresql.insert if database == "postgresql" else sqlite.insert)(table)
+    keys = [column.name for column in table.primary_key.columns]
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    if changed:
+        upserted: Executable = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    else:
+        upserted = statement.on_conflict_do_nothing(index_elements=keys)
+    return upserted
