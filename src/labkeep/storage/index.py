@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import delete
 
@@ -19,6 +19,17 @@ MAX_FIELDS = 5_000
 
 Value = tuple[str, float | None, str | None]
 """type (n number, b flag, t text, o other), num, text."""
+
+
+class Owner(Protocol):
+    """As much of an `Item` as its rows in the index need, for writers that do not read the whole object."""
+
+    @property
+    def organization_id(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def project_id(self) -> str | None: ...
 
 
 def value_of(value: Any) -> Value:
@@ -61,7 +72,7 @@ def _spaces(item: Item) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "metadata", item.metadata
 
 
-def _row(item: Item, path: str, value: Value) -> dict[str, Any]:
+def _row(item: Owner, path: str, value: Value) -> dict[str, Any]:
     return {
         "organization_id": item.organization_id,
         "item_id": item.id,
@@ -87,12 +98,12 @@ def change(tx: Tx, before: Item, after: Item) -> None:
     tx.upsert(t.fields, [_row(after, path, value) for path, value in new.items() if old.get(path) != value])
 
 
-def put(tx: Tx, item: Item, values: Mapping[str, Any]) -> None:
+def put(tx: Tx, item: Owner, values: Mapping[str, Any]) -> None:
     """Index values that live in a table of their own: ``scores.…`` and ``metrics.…``."""
     tx.upsert(t.fields, [_row(item, path, value_of(value)) for path, value in values.items() if len(path) <= MAX_FIELD])
 
 
-def drop(tx: Tx, item: Item, paths: Iterable[str]) -> None:
+def drop(tx: Tx, item: Owner, paths: Iterable[str]) -> None:
     """Take paths of one object out of the index."""
     gone = list(paths)
     c = t.fields.c
