@@ -119,7 +119,7 @@ class Worker:
         except Lost:
             log.warning("job %s (%s) was taken over by another worker", job.id, job.task)
             return
-        except Exception as error:
+        except Exception as error:  # whatever a task does, the worker lives on and notes it
             log.exception("job %s (%s) failed at attempt %d", job.id, job.task, job.attempts)
             self._store.database.write(fail_job, actor, (job, f"{type(error).__name__}: {error}"[:2000]))
             return
