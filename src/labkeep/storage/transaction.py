@@ -8,14 +8,14 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, CursorResult, Executable, RowMapping, Table, insert, select, update
+from sqlalchemy import Connection, CursorResult, Executable, RowMapping, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
-from labkeep.core import audit
 from labkeep.core.access import Actor
 from labkeep.core.entities import AuditEvent
 from labkeep.core.ids import IdSource
-from labkeep.storage.tables import EPOCH, audit_events, audit_heads
+from labkeep.storage.chain import Noted
+from labkeep.storage.tables import EPOCH
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -23,8 +23,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Tx:
     """One transaction. ``now`` is the same moment throughout.
 
-    Audit events are gathered and written by `finish`, last of all, so that the end of an organization's chain is
-    locked for as short as can be.
+    Audit events are only noted here: whoever commits the transaction writes them, last of all.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Tx:
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids
-        self._events: list[tuple[str, AuditEvent]] = []
+        self._events: list[Noted] = []
 
     def new_id(self) -> str:
         """A new id that sorts after all earlier ones of this process."""
@@ -113,33 +112,14 @@ class Tx:
         )
         self._events.append((actor.organization_id, noted))
 
-    def finish(self) -> None:
-        """Write the audit events that were noted; the last thing before the commit."""
-        for organization_id in {organization_id for organization_id, _ in self._events}:
-            self._extend_chain(organization_id, [e for o, e in self._events if o == organization_id])
-        self._events.clear()
+    def finish(self) -> tuple[Noted, ...]:
+        """The audit events that were noted, for whoever commits to write.
 
-    def _extend_chain(self, organization_id: str, events: list[AuditEvent]) -> None:
-        heads = audit_heads.c
-        found = self.one(
-            select(heads.seq, heads.hash).where(heads.organization_id == organization_id).with_for_update()
-        )
-        seq, previous = (found["seq"], found["hash"]) if found else (0, audit.GENESIS)
-        rows = []
-        for event in events:
-            seq += 1
-            sealed = audit.seal(msgspec.structs.replace(event, seq=seq, previous=previous))
-            rows.append({"organization_id": organization_id, **msgspec.structs.asdict(sealed)})
-            previous = sealed.hash
-        self.insert(audit_events, rows)
-        head = {"organization_id": organization_id, "seq": seq, "hash": previous}
-        if found:
-            self.execute(
-                update(audit_heads).where(heads.organization_id == organization_id).values(seq=seq, hash=previous)
-            )
-        else:
-            # Two first events at one moment: the second is refused by the key and tried again.
-            self.insert(audit_heads, [head])
+        Encoded once here, so that an event that cannot be stored fails its own operation and none beside it.
+        """
+        for _, event in self._events:
+            msgspec.json.encode(event)
+        return tuple(self._events)
 
 
 @cache

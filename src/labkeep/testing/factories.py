@@ -19,7 +19,8 @@ from labkeep.settings import Settings
 from labkeep.storage import index, records
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import MemoryBlobs
-from labkeep.storage.database import Database, Sqlite
+from labkeep.storage.database import Database
+from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.transaction import Tx
 
 E = TypeVar("E", bound=Item)

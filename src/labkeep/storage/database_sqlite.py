@@ -1,0 +1,346 @@
+"""The embedded database: one SQLite file, one writer thread, readers beside it.
+
+The writer drains its queue into one transaction, with a savepoint for each operation and one fsync for the group;
+nobody is answered before that. Readers have connections of their own (WAL), so they never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from labkeep.core.access import Actor
+from labkeep.core.errors import Unavailable
+from labkeep.core.faults import reach
+from labkeep.core.patterns import matches
+from labkeep.storage.chain import Noted, extend
+from labkeep.storage.database import C, Clock, Database, Operation, T, closed, translate, utc_now
+from labkeep.storage.schema import prepare
+from labkeep.storage.transaction import Tx
+
+GROUP = 256
+"""Operations in one transaction at the most."""
+
+VACUUM_PAGES = 2_000
+"""Pages given back between two groups of writes."""
+
+TRUNCATE_S = 30.0
+"""How long reclaiming waits for a moment without readers."""
+
+PRAGMAS = (
+    "auto_vacuum=INCREMENTAL",  # before the first table: lets purge give pages back without rewriting the file
+    "journal_mode=WAL",
+    "synchronous=FULL",  # an acknowledged write survives a power cut
+    "secure_delete=ON",  # freed pages are overwritten; only some builds do it unasked
+    "temp_store=MEMORY",  # nothing that is deleted may linger in a temporary file
+    "busy_timeout=10000",
+    "cache_size=-16384",
+    "mmap_size=0",
+)
+
+
+class _Write(NamedTuple):
+    """One operation that waits for the writer."""
+
+    work: Callable[[Tx], Any]
+    future: Future[Any]
+
+
+class _Chore:
+    """Work that cannot run inside a transaction, in steps: between two of them writes go on."""
+
+    def __init__(self, steps: Callable[[Connection], Generator[None, None, int]], connection: Connection) -> None:
+        self.steps = steps(connection)
+        self.future: Future[int] = Future()
+        self.future.set_running_or_notify_cancel()
+
+    def step(self) -> bool:
+        """Do the next step; False once the future is resolved."""
+        try:
+            next(self.steps)
+        except StopIteration as end:
+            self.future.set_result(end.value)
+            return False
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the future
+            self.future.set_exception(translate(error))
+            return False
+        return True
+
+
+class _Outcome(NamedTuple):
+    """What became of one operation of a group."""
+
+    result: Any = None
+    refusal: BaseException | None = None
+    noted: tuple[Noted, ...] = ()
+    enqueued: bool = False
+
+
+class Sqlite(Database):
+    """One file. One process: the folder is locked. Unavailable when another process has it, or it is no database."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path, readers: int = 4, clock: Clock = utc_now) -> None:
+        super().__init__(clock)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _FolderLock(path.parent)
+        self.engine = _engine(path, PRAGMAS, StaticPool)
+        self._reading = reading_engine(path, pool_size=readers, max_overflow=0)
+        self._open = True
+        self._gate = threading.Lock()
+        self._queue: queue.SimpleQueue[_Write | _Chore | None] = queue.SimpleQueue()
+        try:
+            self._connection = self.engine.connect()
+            prepare(self._connection)
+        except DBAPIError as error:
+            self._release()
+            raise Unavailable(f"{path} cannot be opened as a Labkeep database: {error.orig}") from error
+        except BaseException:
+            self._release()
+            raise
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="labkeep-read")
+        self._writer = threading.Thread(target=self._drain, name="labkeep-write", daemon=True)
+        self._writer.start()
+
+    def submit(self, operation: Operation[C, T], actor: Actor, command: C) -> Future[T]:
+        future: Future[T] = Future()
+        self._put(_Write(lambda tx: operation(tx, actor, command), future))
+        return future
+
+    def query(self, operation: Operation[C, T], actor: Actor, command: C) -> Future[T]:
+        if not self._open:
+            raise closed()
+        return self._readers.submit(self._read, operation, actor, command)
+
+    def reclaim(self) -> Future[int]:
+        chore = _Chore(_reclaim, self._connection)
+        self._put(chore)
+        return chore.future
+
+    def size_bytes(self) -> int:
+        return sum(p.stat().st_size for p in self.path.parent.glob(self.path.name + "*"))
+
+    def close(self) -> None:
+        with self._gate:
+            if not self._open:
+                return
+            self._open = False
+            self._queue.put(None)
+        self._writer.join()
+        self._readers.shutdown(wait=True)
+        with suppress(DBAPIError):
+            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._reading.dispose()
+        self.engine.dispose()
+        self._lock.release()
+
+    def _put(self, entry: _Write | _Chore) -> None:
+        with self._gate:  # nothing comes behind the None that ends the queue
+            if not self._open:
+                raise closed()
+            self._queue.put(entry)
+
+    def _read(self, operation: Operation[C, T], actor: Actor, command: C) -> T:
+        try:
+            with self._reading.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    return operation(self._tx(connection), actor, command)
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+        except (DBAPIError, OverflowError) as error:
+            raise translate(error) from error
+
+    # The writer's thread
+
+    def _drain(self) -> None:
+        while True:
+            waiting = self._gather()
+            # A caller that gave up while its operation was waiting gets none.
+            writes = [e for e in waiting if isinstance(e, _Write) and e.future.set_running_or_notify_cancel()]
+            if writes:
+                self._commit(writes)
+            ending = None in waiting
+            for chore in waiting:
+                if isinstance(chore, _Chore) and chore.step():
+                    self._later(chore, ending)
+            if ending:
+                return
+
+    def _later(self, chore: _Chore, ending: bool) -> None:
+        if ending:
+            chore.future.set_exception(closed())
+        else:
+            self._queue.put(chore)
+
+    def _gather(self) -> list[_Write | _Chore | None]:
+        """Wait for work, then take what else is there, up to one group."""
+        waiting = [self._queue.get()]
+        while len(waiting) < GROUP and waiting[-1] is not None:
+            try:
+                waiting.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return waiting
+
+    def _commit(self, group: list[_Write]) -> None:
+        """Run ``group`` in one transaction; answer nobody before it is on disk."""
+        connection = self._connection
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            outcomes = [self._attempt(entry.work) for entry in group]
+            extend(connection, self.name, [noted for outcome in outcomes for noted in outcome.noted])
+            reach("write.begun")
+            connection.exec_driver_sql("COMMIT")
+        except Exception as error:  # noqa: BLE001 - the whole group failed, and each caller is told
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("ROLLBACK")
+            failure = translate(error)
+            for entry in group:
+                entry.future.set_exception(failure)
+            return
+        reach("write.committed")
+        for entry, outcome in zip(group, outcomes, strict=True):
+            if outcome.refusal is None:
+                entry.future.set_result(outcome.result)
+            else:
+                entry.future.set_exception(outcome.refusal)
+        if any(outcome.enqueued for outcome in outcomes):
+            self.job_waiting.set()
+
+    def _attempt(self, work: Callable[[Tx], Any]) -> _Outcome:
+        connection = self._connection
+        connection.exec_driver_sql("SAVEPOINT operation")
+        tx = self._tx(connection)
+        try:
+            result = work(tx)
+            noted = tx.finish()
+        except Exception as error:  # belongs to this one caller; the rest of the group goes on
+            if isinstance(error, OperationalError) and not _in_transaction(connection):
+                raise  # a full disk and the like end the transaction itself
+            connection.exec_driver_sql("ROLLBACK TO operation")
+            connection.exec_driver_sql("RELEASE operation")
+            return _Outcome(refusal=translate(error))
+        connection.exec_driver_sql("RELEASE operation")
+        return _Outcome(result, None, noted, tx.enqueued)
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver.in_transaction
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+def reading_engine(path: Path, **options: Any) -> Engine:
+    """Connections that can only read."""
+    return _engine(path, (*PRAGMAS, "query_only=ON"), QueuePool, **options)
+
+
+def _engine(path: Path, pragmas: tuple[str, ...], pool: Any, **options: Any) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=pool,
+        connect_args={"check_same_thread": False, "cached_statements": 512},
+        isolation_level="AUTOCOMMIT",
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # Transactions are begun by us: BEGIN IMMEDIATE for the writer, BEGIN for readers.
+        connection.isolation_level = None
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("contains_text", 2, _contains, deterministic=True)
+        connection.create_function("matches_text", 2, _matches, deterministic=True)
+
+    return engine
+
+
+def _contains(text: str | None, part: str) -> bool:
+    return text is not None and part.casefold() in text.casefold()
+
+
+def _matches(text: str | None, pattern: str) -> bool:
+    return text is not None and matches(pattern, text)
+
+
+# --- giving space back ------------------------------------------------------------------------------------------------
+
+
+def _reclaim(connection: Connection) -> Generator[None, None, int]:
+    """Cut free pages off the file, then the write-ahead log: the old content of the pages is still in there."""
+    page_size = _number(connection, "page_size")
+    before = _number(connection, "page_count")
+    while _number(connection, "freelist_count"):
+        # Each row is one page freed, so the driver's cursor must be drained; SQLAlchemy sees a statement without rows.
+        connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        yield
+    deadline = time.monotonic() + TRUNCATE_S
+    while not _truncate_log(connection):
+        if time.monotonic() > deadline:
+            raise Unavailable("the write-ahead log could not be truncated: a reader holds it; try again")
+        time.sleep(0.005)
+        yield
+    return max(0, before - _number(connection, "page_count")) * page_size
+
+
+def _truncate_log(connection: Connection) -> bool:
+    # Without a timeout: writers are not to wait for readers.
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+    connection.exec_driver_sql("PRAGMA busy_timeout=10000")
+    return not busy
+
+
+def _number(connection: Connection, pragma: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one())
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+class _FolderLock:
+    """Keeps a second process away from the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "labkeep.lock"
+        self._file = self._path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise Unavailable(
+                f"{folder} is in use by another Labkeep process (pid {holder}). Talk to that server over HTTP, stop it, "
+                "or use another folder; several processes need PostgreSQL."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
