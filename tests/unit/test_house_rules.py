@@ -171,3 +171,10 @@ def test_every_decision_is_in_the_index() -> None:
     linked = re.findall(r"\]\((\d{4}-[^)]+\.md)\)", (folder / "README.md").read_text())
     assert sorted(linked) == decisions
     assert [int(name[:4]) for name in decisions] == list(range(1, len(decisions) + 1))
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    pages = [file for file in TRACKED if file.suffix == ".md"]
+    links = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())]
+    local = [(page, target) for page, target in links if "://" not in target]
+    assert [f"{page.relative_to(ROOT)}: {to}" for page, to in local if not (page.parent / to).exists()] == []
