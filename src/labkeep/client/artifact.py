@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from labkeep.client.downloads import Download, file_digest, safe_path
-from labkeep.client.repairs import plain_values, warn_once
+from labkeep.client.mappings import plain_copy
+from labkeep.client.repairs import warn_once
 from labkeep.core.entities import ArtifactVersion, File, Json
 from labkeep.core.errors import Invalid, NotFound, Refused
 
@@ -109,7 +110,7 @@ class Artifact:
     @property
     def plain_metadata(self) -> Json:
         """The metadata in JSON's own types."""
-        return plain_values(self.metadata)
+        return plain_copy(self.metadata)
 
     # --- once it is there
 

@@ -45,7 +45,7 @@ class Tracked(MutableMapping[str, Any]):
         changed = []
         while self._changed:  # one by one: the training thread may be adding to it
             changed.append(self._changed.pop())
-        return repairs.plain_values({key: self._values.get(key) for key in sorted(changed)})
+        return plain_copy({key: self._values.get(key) for key in sorted(changed)})
 
 
 class Config(Tracked):
@@ -103,8 +103,15 @@ class Summary(Tracked):
         changes = super().changes()
         for key, value in self._logged.copy().items():
             if key not in self._values and self._sent.get(key, _ABSENT) is not value:
-                self._sent[key] = changes[str(key)] = value
+                self._sent[key] = value
+                changes.update(plain_copy({key: value}))
         return changes
+
+
+def plain_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as any server takes them; see `labkeep.client.repairs`."""
+    copy: dict[str, Any] = repairs.sendable(repairs.plain_values(values))
+    return copy
 
 
 def as_mapping(values: Any) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from labkeep.client.repairs import describe, emptied, halves, is_empty
-from labkeep.client.spool import Op, Rows, Spool, size_of
+from labkeep.client.repairs import repaired
+from labkeep.client.spool import Op, Spool, size_of
 from labkeep.core.errors import Corrupt, Invalid, LabkeepError, TooLarge, Unsupported
 
 log = logging.getLogger("labkeep")
@@ -321,14 +321,6 @@ def is_passing(error: LabkeepError) -> bool:
 def is_about_content(error: LabkeepError) -> bool:
     """Whether it is this one op that is not accepted, and others may be."""
     return isinstance(error, Invalid | TooLarge | Unsupported)
-
-
-def repaired(op: Op, error: LabkeepError) -> list[Op]:
-    """What to send instead of an op whose content was refused: its halves, or a row without its values, or nothing."""
-    if isinstance(op, Rows) and op.count > 1:
-        return [*halves(op)]
-    log.warning("labkeep: the server does not take %s: %s", describe(op), error)
-    return [emptied(op)] if isinstance(op, Rows) and not is_empty(op) else []
 
 
 def _sentence(error: LabkeepError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 from labkeep.client.outbox import Outbox
 from labkeep.client.rows import BATCH_ROWS, Stream
 from labkeep.client.spool import Change
+
+log = logging.getLogger("labkeep")
 
 TICK_S = 0.5
 SUMMARY_S = 10.0
@@ -88,9 +91,12 @@ class Pump:
             self._put_changes(summary=due)
 
     def _take(self) -> None:
-        for stream in self._streams.values():
-            while (batch := stream.take()) is not None:
-                self._outbox.put(batch)
+        try:
+            for stream in self._streams.values():
+                while (batch := stream.take()) is not None:
+                    self._outbox.put(batch)
+        except Exception:
+            log.exception("labkeep: a batch could not be made")
 
     def _put_changes(self, *, summary: bool) -> None:
         fields = self._changes(summary)

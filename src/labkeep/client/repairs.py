@@ -6,21 +6,24 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from labkeep.client.spool import Op, Rows
+import msgspec
+
+from labkeep.client.spool import Change, End, Op, Rows
 from labkeep.core import json_values
 from labkeep.core.columns import RESERVED, STEP, TIMESTAMP, Row, decode, encode_rows
-from labkeep.core.errors import Invalid
+from labkeep.core.errors import Invalid, LabkeepError
 
 log = logging.getLogger("labkeep")
 
 LONGEST_TEXT = 10_000
-_told: set[str] = set()
+told: set[str] = set()
+"""What was warned of in this process."""
 
 
 def warn_once(about: str, message: str, *arguments: object) -> None:
     """Log a warning the first time that this process has it to say."""
-    if about not in _told:
-        _told.add(about)
+    if about not in told:
+        told.add(about)
         log.warning(message, *arguments)
 
 
@@ -71,7 +74,7 @@ def _accepted(step: int, at: float | None, data: Mapping[Any, Any]) -> dict[str,
 
 def _pairs(data: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
-        name = str(key).encode(errors="backslashreplace").decode().replace("\0", "\\0")[:512] or "(empty)"
+        name = unicode(str(key)).replace("\0", "\\0")[:512] or "(empty)"
         if name in RESERVED:
             name = f"user{name}"
         if name != key:
@@ -84,11 +87,50 @@ def _accepted_pair(step: int, key: str, value: Any) -> tuple[str, Any]:
         encode_rows([(step, None, {key: value})])
     except Invalid as error:
         warn_once(f"stored:{key}", "labkeep: a value of %r is stored as text: %s", key, error)
-        value = _text(value).encode(errors="backslashreplace").decode()
+        value = unicode(_text(value))
     return key, value
 
 
-# --- batches that the server refuses
+def sendable(value: Any) -> Any:
+    """The same plain JSON value without what neither JSON nor a spool can hold: lone surrogates, integers over 64 bits."""
+    if type(value) is str:
+        return unicode(value)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 2**1000 else _text(value)
+    if type(value) is dict:
+        return {unicode(str(key)): sendable(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return [sendable(inner) for inner in value]
+    return value
+
+
+def unicode(text: str) -> str:
+    """The text with what is not Unicode written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+# --- ops that the server refuses
+
+
+def repaired(op: Op, error: LabkeepError) -> list[Op]:
+    """What to send instead of an op whose content was refused, down to the one value that it is about."""
+    if isinstance(op, Rows) and op.count > 1:
+        return [*halves(op)]
+    if isinstance(op, Change) and len(parts := _parts(op.fields)) > 1:
+        return [Change(part) for part in parts]
+    if isinstance(op, End) and op.summary:
+        return [Change({"summary": op.summary}), msgspec.structs.replace(op, summary={})]
+    log.warning("labkeep: the server does not take %s: %s", _described(op), error)
+    return [emptied(op)] if isinstance(op, Rows) and not _is_empty(op) else []
+
+
+def _parts(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each field alone; of config and summary each value alone."""
+    parts = []
+    for name, value in fields.items():
+        spread = name in ("config", "summary") and isinstance(value, dict)
+        parts.extend([{name: {key: inner}} for key, inner in value.items()] if spread else [{name: value}])
+    return parts
 
 
 def halves(op: Rows) -> tuple[Rows, Rows]:
@@ -103,7 +145,7 @@ def emptied(op: Rows) -> Rows:
     return _op(op, 0, [(step, at, {}) for step, at, _ in _rows(op)])
 
 
-def is_empty(op: Rows) -> bool:
+def _is_empty(op: Rows) -> bool:
     """Whether there is nothing in the rows that could be left out."""
     return all(not data for _, _, data in _rows(op))
 
@@ -116,6 +158,7 @@ def _op(op: Rows, skipped: int, rows: Sequence[Row]) -> Rows:
     return Rows(op.stream, op.offset + skipped, len(rows), encode_rows(rows))
 
 
-def describe(op: Op) -> str:
-    """An op in a message."""
-    return f"row {op.offset} of {op.stream}" if isinstance(op, Rows) else type(op).__name__.lower()
+def _described(op: Op) -> str:
+    if isinstance(op, Rows):
+        return f"row {op.offset} of {op.stream}"
+    return f"the new {', '.join(op.fields)}" if isinstance(op, Change) else f"the {type(op).__name__}"

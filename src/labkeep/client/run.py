@@ -94,7 +94,7 @@ class Run:
 
     @name.setter
     def name(self, name: str) -> None:
-        self._name = str(name)
+        self._name = repairs.unicode(str(name))
         self._edits["name"] = self._name
 
     @property
@@ -104,7 +104,7 @@ class Run:
 
     @notes.setter
     def notes(self, notes: str | None) -> None:
-        self._notes = str(notes or "")
+        self._notes = repairs.unicode(str(notes or ""))
         self._edits["notes"] = self._notes
 
     @property
@@ -114,7 +114,7 @@ class Run:
 
     @tags.setter
     def tags(self, tags: Iterable[str]) -> None:
-        self._tags = tuple(dict.fromkeys(str(tag) for tag in tags))
+        self._tags = tuple(dict.fromkeys(repairs.unicode(str(tag)) for tag in tags))
         self._edits["tags"] = self._tags
 
     @property

@@ -25,20 +25,20 @@ _FRAME = struct.Struct("<II")
 _LARGEST = 1 << 30
 
 
-class Begin(msgspec.Struct, frozen=True, tag="begin", kw_only=True):
+class Begin(msgspec.Struct, frozen=True, tag_field="op", tag="begin", kw_only=True):
     """Which run it is: the fields it is created with, its id among them, and the server it belongs to ("" is any)."""
 
     run: dict[str, Any]
     url: str = ""
 
 
-class Change(msgspec.Struct, frozen=True, tag="change"):
+class Change(msgspec.Struct, frozen=True, tag_field="op", tag="change"):
     """Fields of the run that were set afterwards."""
 
     fields: dict[str, Any]
 
 
-class Rows(msgspec.Struct, frozen=True, tag="rows"):
+class Rows(msgspec.Struct, frozen=True, tag_field="op", tag="rows"):
     """An encoded batch of ``count`` rows of a stream, and the number of the first."""
 
     stream: str
@@ -47,7 +47,7 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     data: bytes
 
 
-class Entry(msgspec.Struct, frozen=True, tag="entry"):
+class Entry(msgspec.Struct, frozen=True):
     """One file of an artifact: a staged blob, or a reference when ``reference`` is not empty."""
 
     path: str
@@ -57,13 +57,13 @@ class Entry(msgspec.Struct, frozen=True, tag="entry"):
     reference: bool = False
 
 
-class PutFile(msgspec.Struct, frozen=True, tag="file"):
+class PutFile(msgspec.Struct, frozen=True, tag_field="op", tag="file"):
     """A file of the run, staged under its digest."""
 
     entry: Entry
 
 
-class PutArtifact(msgspec.Struct, frozen=True, tag="artifact", kw_only=True):
+class PutArtifact(msgspec.Struct, frozen=True, tag_field="op", tag="artifact", kw_only=True):
     """A new artifact version."""
 
     name: str
@@ -74,7 +74,7 @@ class PutArtifact(msgspec.Struct, frozen=True, tag="artifact", kw_only=True):
     aliases: list[str] = []
 
 
-class End(msgspec.Struct, frozen=True, tag="end", kw_only=True):
+class End(msgspec.Struct, frozen=True, tag_field="op", tag="end", kw_only=True):
     """How the run ended."""
 
     status: str

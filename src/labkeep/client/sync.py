@@ -12,7 +12,8 @@ import msgspec
 
 from labkeep.client import spool
 from labkeep.client.delivery import Delivery
-from labkeep.client.outbox import is_about_content, repaired
+from labkeep.client.outbox import is_about_content
+from labkeep.client.repairs import repaired
 from labkeep.client.spool import Begin, End, Op, Rows
 from labkeep.client.staging import Staging
 from labkeep.core.errors import Corrupt, Gone, LabkeepError

@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from labkeep.client.exits import at_exit
-from labkeep.client.mappings import Config, Summary, as_mapping
-from labkeep.client.repairs import plain_values
+from labkeep.client.mappings import Config, Summary, as_mapping, plain_copy
 from labkeep.client.run import Run, exit_code_of, live
 from labkeep.client.starting import Wanted, begin
 from labkeep.core.errors import Invalid, Refused
@@ -66,7 +65,7 @@ def init(
     wanted = Wanted(
         project=project or os.environ.get("LABKEEP_PROJECT"),
         name=name,
-        config=plain_values(as_mapping(config)),
+        config=plain_copy(as_mapping(config)),
         job_type=job_type,
         tags=[tags] if isinstance(tags, str) else list(tags or ()),
         notes=notes,
