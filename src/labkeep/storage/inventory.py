@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, Text, and_, func, select, type_coerce
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems, Selection
@@ -28,7 +28,7 @@ _SOURCE = t.items.outerjoin(
 )
 _NAMES = ("id", "kind", "type", "name", "handle", "state", "version", "bytes", "locked", "deletion_id")
 _SELECT = select(
-    *(t.items.c[name] for name in _NAMES), func.coalesce(t.runs.c.status, t.documents.c.status, "")
+    *(t.items.c[name] for name in _NAMES), func.coalesce(type_coerce(t.runs.c.status, Text), t.documents.c.status, "")
 ).select_from(_SOURCE)
 
 
