@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from labkeep import __version__
-from labkeep.cli.server import serve
+from labkeep.cli.command import LazyGroup
+from labkeep.cli.failure import Failure
+from labkeep.cli.session import Session
+from labkeep.core.errors import LabkeepError
+
+SECTIONS = {
+    "Look": {
+        "projects": "labkeep.cli.projects:projects",
+        "runs": "labkeep.cli.runs:runs",
+        "experiments": "labkeep.cli.experiments:experiments",
+        "documents": "labkeep.cli.documents:documents",
+        "artifacts": "labkeep.cli.artifacts:artifacts",
+        "files": "labkeep.cli.files:files",
+        "sync": "labkeep.cli.spools:sync",
+    },
+    "Lifecycle": {
+        "archive": "labkeep.cli.lifecycle:archive",
+        "unarchive": "labkeep.cli.lifecycle:unarchive",
+        "trash": "labkeep.cli.lifecycle:trash",
+        "restore": "labkeep.cli.lifecycle:restore",
+        "purge": "labkeep.cli.lifecycle:purge",
+        "lock": "labkeep.cli.lifecycle:lock",
+        "unlock": "labkeep.cli.lifecycle:unlock",
+        "trashed": "labkeep.cli.deletions:trashed",
+        "deletions": "labkeep.cli.deletions:deletions",
+    },
+    "Records": {
+        "audit": "labkeep.cli.records:audit",
+        "jobs": "labkeep.cli.records:jobs",
+        "du": "labkeep.cli.records:du",
+    },
+    "Access": {
+        "login": "labkeep.cli.accounts:login",
+        "whoami": "labkeep.cli.accounts:whoami",
+        "connect": "labkeep.cli.connections:connect",
+        "workspace": "labkeep.cli.accounts:workspace",
+        "key": "labkeep.cli.accounts:key",
+        "member": "labkeep.cli.accounts:member",
+    },
+    "Server": {
+        "serve": "labkeep.cli.server:serve",
+        "worker": "labkeep.cli.server:worker",
+        "check": "labkeep.cli.server:check",
+        "settings": "labkeep.cli.server:settings",
+        "completion": "labkeep.cli.completion:completion",
+    },
+}
+"""Heading → command → where it is."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Root(LazyGroup):
+    """The whole command line: whatever is raised on purpose ends as one line on standard error and an exit code."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Notes that JSON is wanted before anything can fail."""
+        wanted = "--json" in args
+        ctx = super().make_context(info_name, args, *rest, **extra)
+        ctx.meta["labkeep.json"] = wanted
+        return ctx
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (LabkeepError, click.ClickException) as error:
+            raise Failure(error, as_json=ctx.meta["labkeep.json"]) from error
+
+
+@click.group(
+    cls=Root,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--url", metavar="URL", help="The server.  [default: $LABKEEP_URL, then what `labkeep login` kept]")
+@click.option("--dir", "folder", metavar="DIR", help="A folder instead of a server; needs no key.")
+@click.option("--workspace", metavar="NAME", help="Workspace, by name or id.  [default: the key's own]")
 @click.version_option(__version__, prog_name="labkeep")
-def main() -> None:
-    """Keep experiments and eval runs, under one honest lifecycle."""
+@click.pass_context
+def main(ctx: click.Context, url: str | None, folder: str | None, workspace: str | None) -> None:
+    """Keep experiments and eval runs, under one honest lifecycle.
 
-
-main.add_command(serve)
+    Commands talk to the server in LABKEEP_URL with the key in LABKEEP_API_KEY, or to the one that `labkeep login`
+    kept. On a terminal they print tables; in a pipe, tab-separated lines without a header (times in UTC, sizes in
+    bytes); with --json, what the API answers.
+    """
+    session = ctx.ensure_object(Session)
+    session.url, session.dir, session.workspace = url, folder, workspace
+    ctx.call_on_close(session.close)
