@@ -126,7 +126,7 @@ def repaired(op: Op, error: LabkeepError) -> list[Op]:
 
 def _parts(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """Each field alone; of config and summary each value alone."""
-    parts = []
+    parts: list[dict[str, Any]] = []
     for name, value in fields.items():
         spread = name in ("config", "summary") and isinstance(value, dict)
         parts.extend([{name: {key: inner}} for key, inner in value.items()] if spread else [{name: value}])

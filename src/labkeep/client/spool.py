@@ -173,7 +173,8 @@ def _records(path: Path, start: int = 0) -> Iterator[tuple[bytes, int]]:
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
             length, crc = _FRAME.unpack(head)
             payload = file.read(length) if length <= _LARGEST else b""
-            if len(payload) != length or zlib.crc32(payload) != crc:
+            # No record is empty, but a disk that lost its power leaves zeros, and those would check out.
+            if length == 0 or len(payload) != length or zlib.crc32(payload) != crc:
                 return
             yield payload, _FRAME.size + length
 
