@@ -90,7 +90,7 @@ class Model:
         if row.merge and current is not None:
             data = merge(current, row.data, keep=row.keep, union=row.union, paths=row.paths, remove_none=False)
         else:
-            data = row.data
+            data = row.data | {key: value for key, value in (current or {}).items() if key in row.keep}
             self.roots[row.id] = row.root_id or self.roots.get(row.id, row.id)
         for path, values in row.remove:
             data = remove_values(data, path, values)

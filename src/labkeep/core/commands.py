@@ -349,8 +349,9 @@ class GetFile(Command, frozen=True, kw_only=True):
 class RowIn(Command, frozen=True, kw_only=True):
     """One row to write. ``merge`` merges deeply into the current row and inserts when there is none.
 
-    ``keep`` lists top-level keys whose current value wins over a merge; ``union`` lists top-level arrays that merge as
-    sets; ``paths`` lists paths below which a merge replaces instead of descending; ``delete`` writes a tombstone.
+    ``keep`` lists top-level keys whose current value stays, also when the row is replaced; ``union`` lists top-level
+    arrays that merge as sets; ``paths`` lists paths below which a merge replaces instead of descending; ``delete``
+    writes a tombstone.
     """
 
     id: RowId | None = None

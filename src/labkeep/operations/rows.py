@@ -132,8 +132,10 @@ def _revise(before: Revision | None, id: str, row: RowIn, now: datetime) -> Revi
     root_id, data = before.root_id, row.data
     if row.merge and not before.deleted:
         data = merge(before.data, row.data, keep=row.keep, union=row.union, paths=row.paths, remove_none=False)
-    elif row.root_id is not None:
-        root_id = _checked(row.root_id)
+    else:
+        root_id = root_id if row.root_id is None else _checked(row.root_id)
+        if row.keep:
+            data = data | {key: value for key, value in before.data.items() if key in row.keep}
     for path, values in row.remove:
         data = remove_values(data, path, values)
     return replace(before, root_id=root_id, deleted=False, json=_encode(id, data))

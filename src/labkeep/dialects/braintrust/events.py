@@ -155,11 +155,10 @@ def _removals_in(removals: Any, place: str) -> tuple[tuple[tuple[str, ...], tupl
     if removals is None:
         return ()
     found = []
-    for removal in removals if isinstance(removals, list) else [None]:
-        values = removal.get("delete") if isinstance(removal, dict) else None
-        if not isinstance(values, list):
+    for removal in removals if isinstance(removals, list) else [removals]:
+        if not isinstance(removal, dict) or not isinstance(removal.get("delete"), list):
             raise Invalid(f"{place}._array_delete must be a list of path and delete", path=f"{place}._array_delete")
-        found.append((_paths_in([removal.get("path")], place)[0], tuple(values)))
+        found.append((_paths_in([removal.get("path")], place)[0], tuple(removal["delete"])))
     return tuple(found)
 
 
