@@ -47,14 +47,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     crashed_after_s: Annotated[
         int, Meta(ge=10, description="Seconds without a heartbeat after which a run counts as crashed.")
     ] = 300
-    inline_items: Annotated[
-        int, Meta(ge=1, description="Deletions of up to this many items answer at once; larger ones become a job.")
-    ] = 5000
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest request body that is held in memory.")] = 64 * MIB
     max_inflated_bytes: Annotated[int, Meta(ge=1024, description="Largest body after decompression.")] = 256 * MIB
     max_upload_bytes: Annotated[int, Meta(ge=1024, description="Largest file upload.")] = 64 * 1024 * MIB
     max_json_depth: Annotated[int, Meta(ge=4, le=500, description="Deepest nesting accepted in JSON.")] = 100
-    max_page: Annotated[int, Meta(ge=1, le=10_000, description="Largest page of a list.")] = 1000
     seal_min_rows: Annotated[
         int, Meta(ge=1, description="Histories of at least this many rows are sealed to Parquet when their run ends.")
     ] = 5000

@@ -138,7 +138,7 @@ class Labkeep:
         """Do what a plan says, or ``verb`` to a selection as in `plan`.
 
         Raises Stale, with the new plan in ``details``, when the world moved since the plan; Conflict with the blockers
-        when something must stay. A large selection becomes a job: ``job_id`` of the answer, for ``jobs.wait``.
+        when something must stay. Purging goes on in the background: ``job_id`` of the answer, for ``jobs.wait``.
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return self.connection.write(Outcome, "POST", requests.path("/apply"), body)
