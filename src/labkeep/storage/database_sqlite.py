@@ -40,16 +40,21 @@ VACUUM_PAGES = 2_000
 TRUNCATE_S = 30.0
 """How long reclaiming waits for a moment without readers."""
 
-PRAGMAS = (
+_EVERYWHERE = (
+    "busy_timeout=10000",
+    "temp_store=MEMORY",  # nothing that is deleted may linger in a temporary file
+    "cache_size=-16384",
+    "mmap_size=0",
+)
+_WRITER = (
+    *_EVERYWHERE,
     "auto_vacuum=INCREMENTAL",  # before the first table: lets purge give pages back without rewriting the file
     "journal_mode=WAL",
     "synchronous=FULL",  # an acknowledged write survives a power cut
     "secure_delete=ON",  # freed pages are overwritten; only some builds do it unasked
-    "temp_store=MEMORY",  # nothing that is deleted may linger in a temporary file
-    "busy_timeout=10000",
-    "cache_size=-16384",
-    "mmap_size=0",
 )
+# Nothing here needs a lock: a reader that connects must not wait for the writer.
+_READER = (*_EVERYWHERE, "query_only=ON")
 
 
 class _Write(NamedTuple):
@@ -99,7 +104,7 @@ class Sqlite(Database):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _FolderLock(path.parent)
-        self.engine = _engine(path, PRAGMAS, StaticPool)
+        self.engine = _engine(path, _WRITER, StaticPool)
         self._reading = reading_engine(path, pool_size=readers, max_overflow=0)
         self._open = True
         self._gate = threading.Lock()
@@ -144,7 +149,7 @@ class Sqlite(Database):
         self._writer.join()
         self._readers.shutdown(wait=True)
         with suppress(DBAPIError):
-            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            _truncate_log(self._connection)
         self._connection.close()
         self._release()
 
@@ -235,7 +240,7 @@ class Sqlite(Database):
             result = work(tx)
             noted = tx.finish()
         except Exception as error:  # belongs to this one caller; the rest of the group goes on
-            if isinstance(error, OperationalError) and not _in_transaction(connection):
+            if isinstance(error, OperationalError) and not _driver(connection).in_transaction:
                 raise  # a full disk and the like end the transaction itself
             connection.exec_driver_sql("ROLLBACK TO operation")
             connection.exec_driver_sql("RELEASE operation")
@@ -244,10 +249,10 @@ class Sqlite(Database):
         return _Outcome(result, None, noted, tx.enqueued)
 
 
-def _in_transaction(connection: Connection) -> bool:
+def _driver(connection: Connection) -> sqlite3.Connection:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    return driver.in_transaction
+    return driver
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -255,7 +260,7 @@ def _in_transaction(connection: Connection) -> bool:
 
 def reading_engine(path: Path, **options: Any) -> Engine:
     """Connections that can only read."""
-    return _engine(path, (*PRAGMAS, "query_only=ON"), QueuePool, **options)
+    return _engine(path, _READER, QueuePool, **options)
 
 
 def _engine(path: Path, pragmas: tuple[str, ...], pool: Any, **options: Any) -> Engine:
@@ -295,8 +300,8 @@ def _reclaim(connection: Connection) -> Generator[None, None, int]:
     page_size = _number(connection, "page_size")
     before = _number(connection, "page_count")
     while _number(connection, "freelist_count"):
-        # Each row is one page freed, so the driver's cursor must be drained; SQLAlchemy sees a statement without rows.
-        connection.connection.cursor().execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # One page is freed at each step of the statement, and only a script is stepped to its end.
+        _driver(connection).executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         yield
     deadline = time.monotonic() + TRUNCATE_S
     while not _truncate_log(connection):

@@ -24,7 +24,6 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     SmallInteger,
-    String,
     Table,
     Text,
     Uuid,
@@ -74,10 +73,14 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
+# Text is ordered by code point in both databases.
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
+
 class Json(TypeDecorator[Any]):
     """A JSON value as text. The database never looks inside."""
 
-    impl = Text
+    impl = _TEXT
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
@@ -90,7 +93,7 @@ class Json(TypeDecorator[Any]):
 class Choice(TypeDecorator[StrEnum]):
     """One word of an enumeration."""
 
-    impl = Text
+    impl = _TEXT
     cache_ok = True
 
     def __init__(self, words: type[StrEnum]) -> None:
@@ -108,7 +111,7 @@ class Choice(TypeDecorator[StrEnum]):
 class Words(TypeDecorator[tuple[str, ...]]):
     """A list of words as JSON text."""
 
-    impl = Text
+    impl = _TEXT
     cache_ok = True
 
     def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | None:
@@ -121,10 +124,6 @@ class Words(TypeDecorator[tuple[str, ...]]):
 _words = msgspec.json.Decoder(tuple[str, ...])
 
 metadata = MetaData()
-
-
-# Text is ordered by code point in both databases.
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _id(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[str]:
@@ -170,7 +169,7 @@ organizations = Table(
     "organizations",
     metadata,
     _id("id", "The tenant.", key=True),
-    Column("name", Text, nullable=False, unique=True, comment="Unique on the server."),
+    Column("name", _TEXT, nullable=False, unique=True, comment="Unique on the server."),
     _time("created_at", "When it was made."),
     comment="Tenants.",
 )
@@ -388,7 +387,7 @@ fields = Table(
     _id("item_id", "The run or document.", key=True),
     _text("path", "config.lr, summary.acc, scores.exact, tag.prod …", key=True),
     _id("project_id", "The project."),
-    Column("type", String(1), nullable=False, comment="n number, b flag (as 0 or 1), t text."),
+    _text("type", "n number, b flag (as 0 or 1), t text, o anything else."),
     Column("num", Double, nullable=True, comment="The number or flag."),
     Column("text", _TEXT, nullable=True, comment="The first characters of the text."),
     Index(
