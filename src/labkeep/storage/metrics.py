@@ -236,10 +236,10 @@ def _known(row: dict[str, Any]) -> Known:
 
 
 def _summary(row: dict[str, Any]) -> Summary:
-    first, low, high = (json_values.NON_FINITE.get(v, v) if type(v) is str else v for v in _numbers(row))
     last = json_values.NON_FINITE[row["last_number"]] if "last_number" in row else row.get("last")
+    first, low, high = (_number(row[name]) for name in ("first", "min", "max"))
     return Summary(row["count"], last, row["last_step"], first, low, high, row["nan_count"])
 
 
-def _numbers(row: dict[str, Any]) -> Iterator[Any]:
-    return (row[name] for name in ("first", "min", "max"))
+def _number(value: Any) -> float | None:
+    return json_values.NON_FINITE[value] if type(value) is str else value
