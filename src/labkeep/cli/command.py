@@ -34,9 +34,13 @@ class Group(click.Group):
 
     command_class = Command
 
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = tuple(examples)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples of what is in the group."""
-        write_examples(self.borrowed(ctx), formatter)
+        write_examples(self.examples or self.borrowed(ctx), formatter)
 
     def borrowed(self, ctx: click.Context) -> list[str]:
         """The first examples of the commands in this group."""

@@ -78,6 +78,13 @@ class Root(LazyGroup):
 @click.group(
     cls=Root,
     sections=SECTIONS,
+    examples=(
+        "labkeep serve",
+        "labkeep login",
+        "labkeep runs ls --project digits --order 'summary.acc desc'",
+        "labkeep trash --project digits -q 'status = crashed' --dry-run",
+        "labkeep --dir ./labkeep-data runs ls",
+    ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--url", metavar="URL", help="The server.  [default: $LABKEEP_URL, then what `labkeep login` kept]")
