@@ -17,7 +17,8 @@ from labkeep.core.errors import Forbidden, Gone, Illegal, Invalid, NotFound
 from labkeep.core.lifecycle import State
 from labkeep.operations import deletions, rows
 from labkeep.storage import tables as t
-from labkeep.storage.database import Database, Postgres
+from labkeep.storage.database import Database
+from labkeep.storage.database_postgres import Postgres
 from labkeep.storage.pages import encode_cursor
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import START, FixedClock, make_actor, make_document, make_project, make_run, make_store
@@ -112,6 +113,14 @@ def test_a_merge_goes_deep_keeps_unites_and_removes(database: Database, actor: A
         "list": ["v"],
         "null": None,
     }
+
+
+def test_a_replacement_keeps_what_it_is_told_to_keep(database: Database, actor: Actor, run: Run) -> None:
+    write(database, actor, run, RowIn(id="a", data={"feedback": 1, "x": 1}, keep=("feedback",)))
+    write(database, actor, run, RowIn(id="a", data={"feedback": 2, "y": 1}, keep=("feedback", "none")))
+    assert data_of(read(database, actor, run)) == {"a": {"feedback": 1, "y": 1}}
+    write(database, actor, run, RowIn(id="a", delete=True), RowIn(id="a", data={"y": 2}, keep=("feedback",)))
+    assert data_of(read(database, actor, run)) == {"a": {"y": 2}}
 
 
 def test_a_merge_inserts_when_there_is_no_row(database: Database, actor: Actor, run: Run) -> None:
