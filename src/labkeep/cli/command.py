@@ -38,6 +38,10 @@ class Group(click.Group):
         super().__init__(*args, **attributes)
         self.examples = tuple(examples)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were defined: what is used most comes first."""
+        return list(self.commands)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples of what is in the group."""
         write_examples(self.examples or self.borrowed(ctx), formatter)

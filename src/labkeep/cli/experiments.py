@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,9 @@ from labkeep.cli.command import Command, Group, pass_session
 from labkeep.cli.options import listed, window
 from labkeep.cli.output import Column
 from labkeep.cli.session import Session
-from labkeep.core.commands import Experiment
+
+if TYPE_CHECKING:
+    from labkeep.core.commands import Experiment
 
 STATUSES = ("draft", "running", "completed", "stopped")
 PAST = {"start": "started", "stop": "stopped", "complete": "completed"}
@@ -47,6 +49,7 @@ def list_experiments(session: Session, project: str | None, status: str | None, 
     Columns: name, status, number of variants, created, started, id.
     """
     from labkeep.client.requests import path
+    from labkeep.core.commands import Experiment
 
     def fetch(**page: Any) -> Any:
         query = {"project": project, "status": status, "state": state, **page}
@@ -76,6 +79,7 @@ def _read(session: Session, id: str, include: str | None = None) -> Experiment:
     """Through the connection: the resource of the client answers plain dicts with local times."""
     from labkeep.client.experiment import existing
     from labkeep.client.requests import path
+    from labkeep.core.commands import Experiment
 
     return session.client.connection.read(Experiment, path("/experiments/{id}", id=existing(id)), include=include)
 

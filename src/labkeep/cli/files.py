@@ -13,9 +13,8 @@ from labkeep.cli.cells import Size
 from labkeep.cli.command import Group, pass_session
 from labkeep.cli.options import listed, window
 from labkeep.cli.output import Column
-from labkeep.cli.references import find_run
+from labkeep.cli.references import find_run, is_id
 from labkeep.cli.session import Session
-from labkeep.core.ids import is_id
 
 OWNER = "OWNER is the id of a run, a document or an artifact version, or PROJECT/NAME of a run."
 
@@ -27,7 +26,7 @@ def files() -> None:
 
 def owner_id(session: Session, owner: str, include: str | None = None) -> str:
     """The id of whatever has the files."""
-    return owner.lower() if is_id(owner.lower()) else find_run(session.client, owner, include=include).id
+    return owner.lower() if is_id(owner) else find_run(session.client, owner, include=include).id
 
 
 FILES = (

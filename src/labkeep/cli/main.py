@@ -57,6 +57,10 @@ SECTIONS = {
 """Heading → command → where it is."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
 class Root(LazyGroup):
     """The whole command line: whatever is raised on purpose ends as one line on standard error and an exit code."""
 
@@ -69,10 +73,18 @@ class Root(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        wants_json = ctx.meta["labkeep.json"]
         try:
             return super().invoke(ctx)
         except (LabkeepError, click.ClickException) as error:
-            raise Failure(error, as_json=ctx.meta["labkeep.json"]) from error
+            raise Failure(error, as_json=wants_json) from error
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough; click ends quietly
+        except OSError as error:
+            raise Failure(LabkeepError(str(error)), as_json=wants_json) from error
 
 
 @click.group(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkeep.core.errors import Conflict, Invalid, NotFound
-from labkeep.core.ids import is_id
 
 if TYPE_CHECKING:
     from labkeep.client._sync.client import Labkeep
@@ -14,9 +13,16 @@ if TYPE_CHECKING:
 PROJECT = "project:"
 
 
+def is_id(text: str) -> bool:
+    """Whether ``text`` is an id, in whatever case somebody copied it."""
+    from labkeep.core import ids  # brings msgspec, for which no help text should wait
+
+    return ids.is_id(text.lower())
+
+
 def target_id(client: Labkeep, target: str, *, trashed: bool) -> str:
     """The id of what a lifecycle verb is for. ``trashed`` says where a project's name is looked up first."""
-    if is_id(target.lower()):
+    if is_id(target):
         return target.lower()
     if target.startswith(PROJECT):
         return project_id(client, target.removeprefix(PROJECT), trashed=trashed)
@@ -30,7 +36,7 @@ def target_id(client: Labkeep, target: str, *, trashed: bool) -> str:
 
 def project_id(client: Labkeep, name: str, *, trashed: bool) -> str:
     """The id of a project by its name. Conflict when several in the trash had it."""
-    if is_id(name.lower()):
+    if is_id(name):
         return name.lower()
     for state in ("trashed", "any") if trashed else ("any", "trashed"):
         found = client.projects.list(name=name, state=state, limit=2).items
@@ -44,7 +50,7 @@ def project_id(client: Labkeep, name: str, *, trashed: bool) -> str:
 
 def find_run(client: Labkeep, ref: str, *, include: str | None = None) -> Run:
     """A run by id, or by ``PROJECT/HANDLE`` or ``PROJECT/NAME`` where only one has it."""
-    if is_id(ref.lower()):
+    if is_id(ref):
         return client.runs.get(ref.lower(), include=include)
     project, slash, name = ref.rpartition("/")
     if not slash:
@@ -61,7 +67,7 @@ def find_run(client: Labkeep, ref: str, *, include: str | None = None) -> Run:
 
 def find_artifact_version(client: Labkeep, ref: str, project: str | None) -> tuple[str, ArtifactVersion]:
     """(name of the artifact, version) by the version's id, or by ``NAME:ALIAS``, ``NAME:v3`` or ``NAME`` in a project."""
-    if is_id(ref.lower()):
+    if is_id(ref):
         version = client.artifacts.get_version(ref.lower())
         return client.artifacts.get(version.parent_id).name, version
     home, _, name = ref.rpartition("/")
