@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import RowIn, WriteRows
@@ -17,6 +18,7 @@ from labkeep.core.entities import Item, Run
 from labkeep.core.errors import Corrupt
 from labkeep.operations import rows as operations
 from labkeep.storage import rows
+from labkeep.storage import tables as t
 from labkeep.storage.database import Database
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import make_actor, make_run, make_store
@@ -107,6 +109,29 @@ def test_streaming_sees_a_state_of_the_past(database: Database, actor: Actor, ru
 
     assert database.read(streamed, actor, None) == {"a": {"x": 2}, "c": {}}
     assert database.read(streamed, actor, first) == {"a": {"x": 1}, "b": {}}
+
+
+def test_a_page_ends_before_it_would_fetch_too_much(database: Database, actor: Actor, run: Run) -> None:
+    write(database, actor, run, *[RowIn(id=f"r{n}") for n in range(5)])
+
+    def claim(tx: Tx, _: Actor, size: int) -> None:
+        tx.execute(update(t.rows).values(size=size))
+
+    def page(tx: Tx, _: Actor, before: int | None) -> tuple[list[str], bool, int]:
+        found, more = rows.page(tx, run, limit=100, before=before)
+        return [row.id for row in found], more, found[-1].position
+
+    database.write(claim, actor, rows.PAGE_BYTES // 2)
+    first = database.read(page, actor, None)
+    second = database.read(page, actor, first[2])
+    third = database.read(page, actor, second[2])
+    assert [part[:2] for part in (first, second, third)] == [
+        (["r4", "r3"], True),
+        (["r2", "r1"], True),
+        (["r0"], False),
+    ]
+    database.write(claim, actor, rows.PAGE_BYTES * 2)
+    assert database.read(page, actor, None)[:2] == (["r4"], True)
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
