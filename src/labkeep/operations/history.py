@@ -15,7 +15,6 @@ from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sqlalchemy import bindparam, select, update
 
 from labkeep.core.access import Actor, require
 from labkeep.core.columns import Batch, decode
@@ -24,11 +23,10 @@ from labkeep.core.entities import Run, Series
 from labkeep.core.errors import Corrupt, Invalid, NotFound, Stale, Unavailable
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.core.lifecycle import State, Status
+from labkeep.core.lifecycle import Status
 from labkeep.operations import Store, files, runs
 from labkeep.operations.projects import states_for
 from labkeep.storage import histories, metrics, records, sealing
-from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.chunks import unpack
 from labkeep.storage.histories import Located, Owner, Prepared, Segment
@@ -76,48 +74,23 @@ def append(tx: Tx, actor: Actor, command: AppendHistory | Prepared) -> Appended:
     """
     require(actor, "run.write")
     batch = command if isinstance(command, Prepared) else prepare(command)
-    owner = _writable(tx, actor, batch.id)
-    after = histories.append(tx, owner, batch)
-    return Appended(after.rows, owner.status == Status.stopped)
+    taken = histories.take(tx, actor, batch) if is_id(batch.id) else None
+    if taken is None:
+        records.get_writable(tx, Run, actor, batch.id)  # says why not
+        raise NotFound(f"run {batch.id[:80]!r} not found")
+    status = _alive(tx, actor, taken.owner)
+    after = histories.append(tx, taken, batch)
+    return Appended(after.rows, status == Status.stopped)
 
 
-_OWNER = (
-    select(
-        *(t.items.c[name] for name in ("organization_id", "workspace_id", "id", "project_id")),
-        t.runs.c.status,
-        t.items.c.state,
-        t.runs.c.heartbeat_at,
-    )
-    .select_from(
-        t.items.join(t.runs, (t.items.c.organization_id == t.runs.c.organization_id) & (t.items.c.id == t.runs.c.id))
-    )
-    .where(
-        t.items.c.organization_id == bindparam("organization"),
-        t.items.c.workspace_id == bindparam("workspace"),
-        t.items.c.id == bindparam("run"),
-    )
-    .with_for_update(of=t.items)
-)
-_BEAT = (
-    update(t.runs)
-    .where(t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
-    .values(heartbeat_at=bindparam("now"))
-)
-
-
-def _writable(tx: Tx, actor: Actor, run_id: str) -> Owner:
-    """The run, locked, and known to be alive. One prepared statement: this is the hot path."""
-    keys = {"organization": actor.organization_id, "workspace": actor.workspace_id, "run": run_id}
-    row = tx.execute(_OWNER, keys).first() if is_id(run_id) else None
-    if row is None or row.state != State.active:
-        run = records.get_writable(tx, Run, actor, run_id)  # says why not
-        return Owner(run.organization_id, run.workspace_id, run.id, run.project_id, run.status)
-    owner = Owner(*row[:5])
+def _alive(tx: Tx, actor: Actor, owner: Owner) -> Status:
+    """The run was heard of. One that counted as crashed is running again."""
     if owner.status == Status.crashed:
-        return owner._replace(status=runs.heartbeat(tx, actor, Heartbeat(id=run_id)).status)
-    if owner.status == Status.running and (row.heartbeat_at is None or tx.now - row.heartbeat_at > HEARTBEAT_EVERY):
-        tx.execute(_BEAT, {"organization": owner.organization_id, "run": owner.id, "now": tx.now})
-    return owner
+        return runs.heartbeat(tx, actor, Heartbeat(id=owner.id)).status
+    known = owner.heartbeat_at
+    if owner.status == Status.running and (known is None or tx.now - known > HEARTBEAT_EVERY):
+        histories.beat(tx, owner)
+    return owner.status
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

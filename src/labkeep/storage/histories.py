@@ -10,21 +10,21 @@ Small chunks are merged as they gather, so that a client which logs row by row c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 
 from labkeep.core import json_values
 from labkeep.core.access import Actor
 from labkeep.core.columns import Batch
 from labkeep.core.entities import Run
-from labkeep.core.lifecycle import ENDED, Role, Status
+from labkeep.core.lifecycle import ENDED, Role, State, Status
 from labkeep.storage import chunks, jobs, metrics
 from labkeep.storage import tables as t
 from labkeep.storage.metrics import UNSUMMARISED, Place, Summaries
-from labkeep.storage.reductions import Summary, merge, summarise
+from labkeep.storage.reductions import Summary, summarise
 from labkeep.storage.series import Part, Series, Table, concat, splice
 from labkeep.storage.transaction import Tx
 
@@ -53,6 +53,7 @@ class Owner(NamedTuple):
     id: str
     project_id: str | None
     status: Status
+    heartbeat_at: datetime | None = None
 
 
 class Standing(NamedTuple):
@@ -80,6 +81,11 @@ class Prepared(NamedTuple):
     packed: Sequence[Packed]
     summaries: Summaries
 
+    @property
+    def bytes(self) -> int:
+        """Size of the rows as they are stored."""
+        return sum(len(piece.data) for piece in self.packed)
+
 
 def prepare(run_id: str, stream: str, offset: int | None, batch: Batch) -> Prepared:
     """Pack and summarise a batch. Pure, and most of the work of an append."""
@@ -106,11 +112,54 @@ _SEGMENT_END = t.segments.c.first_row + t.segments.c.rows
 
 _STANDING = select(t.streams.c.rows, t.streams.c.unsealed, t.streams.c.last_step).where(*_HERE_STREAM)
 _INSERT_CHUNK = insert(t.chunks)
-_ADD_BYTES = (
-    update(t.items)
-    .where(t.items.c.organization_id == bindparam("organization"), t.items.c.id == bindparam("run"))
-    .values(bytes=t.items.c.bytes + bindparam("more"))
+_SAME_ITEM = (t.items.c.organization_id == bindparam("organization"), t.items.c.id == bindparam("run"))
+_ADD_BYTES = update(t.items).where(*_SAME_ITEM).values(bytes=t.items.c.bytes + bindparam("more"))
+_TAKE = _ADD_BYTES.where(t.items.c.workspace_id == bindparam("workspace"), t.items.c.state == State.active).returning(
+    t.items.c.project_id
 )
+_STATUS = (
+    select(t.runs.c.status, t.runs.c.heartbeat_at, *(t.streams.c[name] for name in ("rows", "unsealed", "last_step")))
+    .select_from(
+        t.runs.outerjoin(
+            t.streams,
+            and_(
+                t.streams.c.organization_id == t.runs.c.organization_id,
+                t.streams.c.run_id == t.runs.c.id,
+                t.streams.c.stream == bindparam("stream"),
+            ),
+        )
+    )
+    .where(t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
+)
+_BEAT = (
+    update(t.runs)
+    .where(t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
+    .values(heartbeat_at=bindparam("now"))
+)
+
+
+class Taken(NamedTuple):
+    """A run that is locked for an append, and where the stream stands. The bytes of the batch are accounted for."""
+
+    owner: Owner
+    before: Standing
+
+
+def take(tx: Tx, actor: Actor, batch: Prepared) -> Taken | None:
+    """Lock the run of a batch; None unless it is active. Two statements, because every append pays for them."""
+    keys = {"organization": actor.organization_id, "run": batch.id}
+    item = tx.execute(_TAKE, keys | {"workspace": actor.workspace_id, "more": batch.bytes}).first()
+    # Only now: the lock has waited for others, and this statement sees what they wrote.
+    run = tx.execute(_STATUS, keys | {"stream": batch.stream}).first() if item else None
+    if item is None or run is None:
+        return None
+    owner = Owner(actor.organization_id, actor.workspace_id, batch.id, item[0], run[0], run[1])
+    return Taken(owner, Standing() if run[2] is None else Standing(*run[2:]))
+
+
+def beat(tx: Tx, owner: Owner) -> None:
+    """Note that the run was heard of."""
+    tx.execute(_BEAT, {"organization": owner.organization_id, "run": owner.id, "now": tx.now})
 
 
 class Change(NamedTuple):
@@ -129,10 +178,10 @@ def standing(tx: Tx, place: Place) -> Standing:
     return Standing() if found is None else Standing(*found)
 
 
-def append(tx: Tx, owner: Owner, batch: Prepared) -> Standing:
-    """Store a batch; the run is locked by the caller. Rows that are there already are replaced."""
+def append(tx: Tx, taken: Taken, batch: Prepared) -> Standing:
+    """Store a batch for a run that `take` locked. Rows that are there already are replaced."""
+    owner, before = taken
     place = Place(owner.organization_id, owner.id, batch.stream)
-    before = standing(tx, place)
     offset = before.rows if batch.offset is None else batch.offset
     end = offset + len(batch.table)
     if not len(batch.table):
@@ -148,7 +197,7 @@ def append(tx: Tx, owner: Owner, batch: Prepared) -> Standing:
     after = Standing(max(before.rows, end), before.unsealed + change.rows, last_step)
     if after != before:
         tx.upsert(t.streams, [{**place._asdict(), **after._asdict()}])
-    _account(tx, owner, change.bytes)
+    _account(tx, owner, change.bytes - batch.bytes)
     _seal_when_long(tx, owner, place, before, after, batch)
     return after
 
@@ -263,7 +312,7 @@ def summarise_parts(tables: Iterable[Table]) -> dict[str, Summary]:
     found: dict[str, Summary] = {}
     for table in tables:
         for key, summary in summarise(table).items():
-            found[key] = merge((found[key], summary)) if key in found else summary
+            found[key] = metrics.followed(found[key], summary) if key in found else summary
     return found
 
 
@@ -396,7 +445,7 @@ def request_seal(tx: Tx, run: Run) -> None:
 def _seal_when_long(tx: Tx, owner: Owner, place: Place, before: Standing, after: Standing, batch: Prepared) -> None:
     """Ask once each time the unsealed rows grow by another portion."""
     portion = tx.seal_min_rows if owner.status in ENDED else tx.seal_every_rows
-    row_bytes = sum(len(piece.data) for piece in batch.packed) / max(1, len(batch.table))
+    row_bytes = batch.bytes / max(1, len(batch.table))
     portion = max(1, min(portion, int(SEAL_BYTES / max(1.0, row_bytes))))
     if after.unsealed // portion > before.unsealed // portion:
         _request(tx, owner, place)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import Executable, Text, bindparam, delete, select
 
 from labkeep.core import entities, json_values
 from labkeep.core.fields import NAMESPACES
 from labkeep.storage import index
 from labkeep.storage import tables as t
-from labkeep.storage.reductions import Summary, merge
+from labkeep.storage.reductions import Summary
 from labkeep.storage.transaction import Tx
 
 INDEXED_KEYS = 1_000
@@ -33,7 +34,7 @@ UNSUMMARISED = frozenset({"console"})
 LAST_CHARACTERS = 1_024
 """Longest text or JSON text of a last value that is kept in a summary."""
 
-BATCH = 500
+BATCH = 512
 
 assert "metrics" in NAMESPACES
 
@@ -65,7 +66,6 @@ _HERE = (
     t.series.c.stream == bindparam("stream"),
 )
 _ALL = select(t.series.c.key, t.series.c.summary).where(*_HERE)
-_SOME = _ALL.where(t.series.c.key.in_(bindparam("keys", expanding=True)))
 _PAGE = _ALL.where(t.series.c.key > bindparam("after")).order_by(t.series.c.key).limit(bindparam("count"))
 
 
@@ -74,10 +74,27 @@ def load(tx: Tx, place: Place, keys: Collection[str] | None = None) -> dict[str,
     if keys is None:
         return {key: _known(summary) for key, summary in tx.execute(_ALL, place._asdict())}
     found: dict[str, Known] = {}
+    where = place._asdict()
     for part in _parts(keys):
-        rows = tx.execute(_SOME, {**place._asdict(), "keys": part})
+        names = dict(enumerate(part))
+        some = _some(len(names) if len(names) <= 8 else 1 << (len(names) - 1).bit_length())
+        rows = tx.execute(some.query, where | {name: names.get(n, part[0]) for n, name in enumerate(some.names)})
         found.update({key: _known(summary) for key, summary in rows})
     return found
+
+
+class _Some(NamedTuple):
+    """SELECT of a fixed number of keys, and the names of its parameters."""
+
+    query: Executable
+    names: tuple[str, ...]
+
+
+@cache
+def _some(count: int) -> _Some:
+    """Made once for each of a few sizes, and filled up: an IN of any length is put together anew with each use."""
+    names = tuple(f"key_{n}" for n in range(count))
+    return _Some(_ALL.where(t.series.c.key.in_([bindparam(name, type_=Text) for name in names])), names)
 
 
 def page(tx: Tx, place: Place, after: str, limit: int) -> list[entities.Series]:
@@ -109,7 +126,7 @@ def add(tx: Tx, owner: index.Owner, place: Place, fresh: Summaries) -> None:
 
 
 def _extended(known: Known | None, fresh: Summary) -> Known:
-    return Known(fresh) if known is None else known._replace(total=merge((known.total, fresh)))
+    return Known(fresh) if known is None else known._replace(total=followed(known.total, fresh))
 
 
 def rebuild(tx: Tx, owner: index.Owner, place: Place, keys: Collection[str], unsealed: Summaries) -> None:
@@ -119,11 +136,12 @@ def rebuild(tx: Tx, owner: index.Owner, place: Place, keys: Collection[str], uns
     gone: list[str] = []
     for key in keys:
         before = known.get(key)
-        parts = [part for part in (before.sealed if before else None, unsealed.get(key)) if part is not None]
-        if parts:
-            after[key] = Known(merge(parts), before.sealed if before else None, before.stale if before else False)
-        else:
+        sealed = before.sealed if before else None
+        total = _both(sealed, unsealed.get(key))
+        if total is None:
             gone.append(key)
+        else:
+            after[key] = Known(total, sealed, before.stale if before else False)
     _store(tx, owner, place, after)
     _drop(tx, owner, place, gone)
 
@@ -138,7 +156,7 @@ def mark_stale(tx: Tx, owner: index.Owner, place: Place, fresh: Summaries, *, at
 
 
 def _widened(total: Summary, fresh: Summary, at_end: bool) -> Summary:
-    both = merge((total, fresh)) if at_end else merge((fresh, total))
+    both = followed(total, fresh) if at_end else followed(fresh, total)
     return msgspec.structs.replace(both, count=max(total.count, fresh.count), first=total.first)
 
 
@@ -146,7 +164,7 @@ def seal(tx: Tx, owner: index.Owner, place: Place, fresh: Summaries) -> None:
     """Rows with these summaries, which follow all sealed rows, are sealed now. What is known in total stays."""
     known = load(tx, place, fresh.keys())
     after = {
-        key: known[key]._replace(sealed=merge((sealed, summary)) if (sealed := known[key].sealed) else summary)
+        key: known[key]._replace(sealed=_both(known[key].sealed, summary))
         for key, summary in fresh.items()
         if key in known
     }
@@ -158,9 +176,9 @@ def settle(tx: Tx, owner: index.Owner, place: Place, sealed: Summaries, unsealed
     stale = [key for key, one in load(tx, place).items() if one.stale]
     after: dict[str, Known] = {}
     for key in stale:
-        parts = [part for part in (sealed.get(key), unsealed.get(key)) if part is not None]
-        if parts:
-            after[key] = Known(merge(parts), sealed.get(key))
+        total = _both(sealed.get(key), unsealed.get(key))
+        if total is not None:
+            after[key] = Known(total, sealed.get(key))
     _store(tx, owner, place, after)
     _drop(tx, owner, place, [key for key in stale if key not in after])
 
@@ -168,6 +186,25 @@ def settle(tx: Tx, owner: index.Owner, place: Place, sealed: Summaries, unsealed
 def stale_keys(tx: Tx, place: Place) -> list[str]:
     """Keys whose summary is an estimate."""
     return [key for key, known in load(tx, place).items() if known.stale]
+
+
+def followed(a: Summary, b: Summary) -> Summary:
+    """The summary of rows with summary ``a`` and then rows with summary ``b``."""
+    return Summary(
+        a.count + b.count,
+        b.last,
+        b.last_step,
+        b.first if a.first is None else a.first,
+        b.min if a.min is None or (b.min is not None and b.min < a.min) else a.min,
+        b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
+        a.nan_count + b.nan_count,
+    )
+
+
+def _both(a: Summary | None, b: Summary | None) -> Summary | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return followed(a, b)
 
 
 def _store(
