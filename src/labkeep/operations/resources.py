@@ -13,7 +13,19 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import Command, CreateDocument, CreateProject, CreateRun, ItemVerb, ListItems, Name, Page
+from labkeep.core.commands import (
+    Command,
+    CreateDocument,
+    CreateProject,
+    CreateRun,
+    ItemVerb,
+    ListItems,
+    ListRuns,
+    Name,
+    Page,
+    UpdateDocument,
+    UpdateRun,
+)
 from labkeep.core.entities import KIND_ENTITY, Document, Item, Project, Run
 from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import Id, is_id
@@ -40,10 +52,14 @@ def ensure_project(tx: Tx, actor: Actor, command: CreateProject) -> Ensured[Proj
 
 
 class EnsureRun(Command, frozen=True, kw_only=True):
-    """A run to make. ``stem`` begins the handle when ``run`` has none: stem, a dash, the time in Unix seconds."""
+    """A run to make. ``stem`` begins the handle when ``run`` has none: stem, a dash, the time in Unix seconds.
+
+    ``base_name``: its base is the newest run of this name in the project, when there is one.
+    """
 
     run: CreateRun
     stem: Name = "run"
+    base_name: str = ""
 
 
 def ensure_run(tx: Tx, actor: Actor, command: EnsureRun) -> Ensured[Run]:
@@ -51,8 +67,18 @@ def ensure_run(tx: Tx, actor: Actor, command: EnsureRun) -> Ensured[Run]:
     asked = command.run
     if asked.handle is None:
         asked = msgspec.structs.replace(asked, handle=f"{command.stem}-{int(tx.now.timestamp())}", suffix=True)
+    if command.base_name and asked.base_run_id is None:
+        asked = msgspec.structs.replace(asked, base_run_id=_newest(tx, actor, asked.project, command.base_name))
     run, found = _ensure(tx, actor, asked, runs.create)
     return Ensured(run, records.get(tx, Project, actor, run.parent_id), found)
+
+
+def _newest(tx: Tx, actor: Actor, project: str, name: str) -> str | None:
+    try:
+        items = runs.list_(tx, actor, ListRuns(project=project, name=name, limit=1)).items
+    except NotFound:  # the project is made together with its first run
+        return None
+    return items[0].id if items else None
 
 
 class EnsureDocument(Command, frozen=True, kw_only=True):
@@ -93,6 +119,24 @@ def find_projects(tx: Tx, actor: Actor, command: FindProjects) -> Page[Project]:
     if command.ids:
         equal["id"] = command.ids
     return search.page(tx, actor, Project, command, equal=equal, before=command.before, after=command.after)
+
+
+class Edit(Command, frozen=True, kw_only=True):
+    """An edit of a live run or document; NotFound when it is not of one of ``types``, or is one of ``other_than``."""
+
+    edit: UpdateRun | UpdateDocument
+    types: tuple[str, ...] = ()
+    other_than: tuple[str, ...] = ()
+
+
+def edit(tx: Tx, actor: Actor, command: Edit) -> Run | Document:
+    """Edit a run or document of a type: its id alone does not say what it is."""
+    asked = command.edit
+    if isinstance(asked, UpdateRun):
+        get_live(tx, actor, asked.id, Kind.run, command.types, command.other_than)
+        return runs.update(tx, actor, asked)
+    get_live(tx, actor, asked.id, Kind.document, command.types, command.other_than)
+    return documents.update(tx, actor, asked)
 
 
 class Remove(Command, frozen=True, kw_only=True):

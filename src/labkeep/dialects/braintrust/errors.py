@@ -58,10 +58,18 @@ def subject_of(request: Request) -> Subject | None:
     return Subject(path[path.index(id) - 1] if id in path else "object", id, verb)
 
 
+def _with_path(error: e.LabkeepError) -> str:
+    """The message, led by the field that it is about unless it names it."""
+    path = error.details.get("path")
+    if not isinstance(path, str) or path in ("", "$") or path.removeprefix("$.") in error.message:
+        return error.message
+    return f"{path.removeprefix('$.')}: {error.message}"
+
+
 def encode(error: e.LabkeepError, request: Request | None = None) -> Response:
     """``error`` as Braintrust would put it; ``request`` tells what was missing."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    message = error.message
+    message = _with_path(error)
     if isinstance(error, e.NotFound | e.Gone):
         subject = None if request is None else subject_of(request)
         if subject is None:

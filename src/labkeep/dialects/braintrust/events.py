@@ -58,6 +58,9 @@ _CONTROL = frozenset(
 
 _XACT_BASE = 0x0DE1 << 48
 
+_PRETTY_INVERSE = 1522336535492693385
+"""Undoes, modulo 2**64, the factor by which clients turn a transaction id into 16 hexadecimal digits."""
+
 
 def xact_out(xact: int) -> str:
     """A transaction id on the wire: 19 digits."""
@@ -65,10 +68,16 @@ def xact_out(xact: int) -> str:
 
 
 def xact_in(text: Any, name: str = "version") -> int:
-    """The transaction id in ``text`` (or a number); one below all of ours reads the state before the first write."""
-    if isinstance(text, bool) or not re.fullmatch(r"[0-9]{1,20}", str(text)):
+    """The transaction id in ``text`` (or a number), also in its short form of 16 hexadecimal digits.
+
+    One below all of ours reads the state before the first write.
+    """
+    value = str(text)
+    if re.fullmatch(r"[0-9a-f]{16}", value):
+        value = str(_XACT_BASE | int(value, 16) * _PRETTY_INVERSE % 2**64)
+    if isinstance(text, bool) or not re.fullmatch(r"[0-9]{1,20}", value):
         raise Invalid(f"{name} must be a transaction id, such as {xact_out(1)}", path=name)
-    return max(0, min(int(text) - _XACT_BASE, 2**48 - 1))
+    return max(0, min(int(value) - _XACT_BASE, 2**48 - 1))
 
 
 def cursor_out(position: int) -> str:

@@ -148,8 +148,9 @@ async def get_experiment(request: Request) -> Response:
 
 async def update_experiment(request: Request) -> Response:
     """PATCH /v1/experiment/{id}."""
-    command = tr.update_experiment(path_id(request), await read_json(request))
-    return answer(tr.experiment_out(await run(request, runs.update, command, writes=True)))
+    asked = tr.update_experiment(path_id(request), await read_json(request))
+    command = resources.Edit(edit=asked, other_than=(LOGS,))
+    return answer(tr.experiment_out(await run(request, resources.edit, command, writes=True)))
 
 
 async def delete_experiment(request: Request) -> Response:
@@ -232,8 +233,9 @@ async def get_dataset(request: Request) -> Response:
 
 async def update_dataset(request: Request) -> Response:
     """PATCH /v1/dataset/{id}."""
-    command = tr.update_dataset(path_id(request), await read_json(request))
-    return answer(tr.dataset_out(await run(request, documents.update, command, writes=True)))
+    asked = tr.update_dataset(path_id(request), await read_json(request))
+    command = resources.Edit(edit=asked, types=(tr.DATASET,))
+    return answer(tr.dataset_out(await run(request, resources.edit, command, writes=True)))
 
 
 async def delete_dataset(request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from labkeep.core.errors import LabkeepError, Unsupported
 from labkeep.dialects import Covered
-from labkeep.dialects.braintrust import account, objects, rows
+from labkeep.dialects.braintrust import account, definitions, legacy, objects, queries, rows
 from labkeep.dialects.braintrust.errors import encode
 from labkeep.dialects.braintrust.surface import SURFACE
 
@@ -42,6 +42,20 @@ _ROWS: list[tuple[str, str, Handler]] = [
     *(("POST", f"/v1/{word}/{{id}}/feedback", rows.feedback(word)) for word in rows.HOMES),
     ("POST", "/v1/insert", rows.insert_many),
     ("POST", "/logs3", rows.logs3),
+    ("POST", "/btql", queries.handle),
+]
+
+_DEFINITIONS: list[tuple[str, str, Handler]] = [
+    row
+    for word in definitions.WORDS
+    for row in (
+        ("POST", f"/v1/{word}", definitions.save(word, replace=False)),
+        ("PUT", f"/v1/{word}", definitions.save(word, replace=True)),
+        ("GET", f"/v1/{word}", definitions.find(word)),
+        ("GET", f"/v1/{word}/{{id}}", definitions.get(word)),
+        ("PATCH", f"/v1/{word}/{{id}}", definitions.update(word)),
+        ("DELETE", f"/v1/{word}/{{id}}", definitions.delete(word)),
+    )
 ]
 
 _ACCOUNT: list[tuple[str, str, Handler]] = [
@@ -52,7 +66,17 @@ _ACCOUNT: list[tuple[str, str, Handler]] = [
     ("GET", "/v1", account.hello),
 ]
 
-HANDLERS: list[tuple[str, str, Handler]] = [*_OBJECTS, *_ROWS, *_ACCOUNT]
+_LEGACY: list[tuple[str, str, Handler]] = [
+    ("POST", "/api/project/register", legacy.register_project),
+    ("GET", "/api/project", legacy.get_project),
+    ("POST", "/api/experiment/register", legacy.register_experiment),
+    ("POST", "/api/experiment/get", legacy.find_experiment),
+    ("POST", "/api/dataset/register", legacy.register_dataset),
+    ("GET", "/experiment-comparison2", legacy.compare_experiments),
+    ("GET", "/dataset-summary", legacy.summarize_dataset),
+]
+
+HANDLERS: list[tuple[str, str, Handler]] = [*_OBJECTS, *_ROWS, *_DEFINITIONS, *_ACCOUNT, *_LEGACY]
 
 
 def _in_envelope(handler: Handler) -> Handler:

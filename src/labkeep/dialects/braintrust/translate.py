@@ -131,7 +131,7 @@ def create_project(body: Any) -> CreateProject:
     asked = parse(body, ProjectIn)
     return command(
         CreateProject,
-        name=_required(asked.name, "name"),
+        name=required(asked.name, "name"),
         description=asked.description,
         extra=extra_of(body, ProjectIn),
         dialect=DIALECT,
@@ -150,7 +150,7 @@ def create_experiment(body: Any) -> EnsureRun:
     asked = parse(body, ExperimentIn)
     run = command(
         CreateRun,
-        project=check_id(_required(asked.project_id, "project_id"), "project_id"),
+        project=check_id(required(asked.project_id, "project_id"), "project_id"),
         name=asked.name,
         handle=asked.name,
         status=Status.finished,
@@ -162,10 +162,10 @@ def create_experiment(body: Any) -> EnsureRun:
         dialect=DIALECT,
         suffix=bool(asked.ensure_new),
     )
-    return EnsureRun(run=run, stem=_stem(asked.repo_info))
+    return EnsureRun(run=run, stem=stem(asked.repo_info))
 
 
-def _stem(repo_info: Json | None) -> str:
+def stem(repo_info: Json | None) -> str:
     """An experiment without a name is called after its branch."""
     branch = (repo_info or {}).get("branch")
     readable = re.sub(r"[\x00-\x1f\x7f]", "", branch) if isinstance(branch, str) else ""
@@ -194,9 +194,9 @@ def create_dataset(body: Any) -> EnsureDocument:
     asked = parse(body, DatasetIn)
     document = command(
         CreateDocument,
-        project=check_id(_required(asked.project_id, "project_id"), "project_id"),
+        project=check_id(required(asked.project_id, "project_id"), "project_id"),
         type=DATASET,
-        name=_required(asked.name, "name"),
+        name=required(asked.name, "name"),
         description=asked.description,
         metadata=asked.metadata,
         tags=None if asked.tags is None else tuple(asked.tags),
@@ -221,7 +221,8 @@ def update_dataset(id: str, body: Any) -> UpdateDocument:
     )
 
 
-def _required(value: T | None, name: str) -> T:
+def required(value: T | None, name: str) -> T:
+    """``value``; Invalid when there is none."""
     if value is None:
         raise Invalid(f"{name} is required", path=name)
     return value
