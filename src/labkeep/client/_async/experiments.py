@@ -100,10 +100,10 @@ class AsyncExperiments:
         """running → completed."""
         return await self._verb(experiment_id, "complete")
 
-    async def get_results(self, experiment_id: str) -> Json:
+    async def get_results(self, experiment_id: str, *, include: str | None = None) -> Json:
         """What the experiment's runs came to, by variant."""
         path = requests.path("/experiments/{id}/results", id=existing(experiment_id))
-        return await self._connection.read(Json, path)
+        return await self._connection.read(Json, path, include=include)
 
     async def delete(self, experiment_id: str, reason: str = "") -> Json:
         """Move an experiment to the trash. `restore` takes it back until ``restorable_until``.

@@ -101,10 +101,10 @@ class Experiments:
         """running → completed."""
         return self._verb(experiment_id, "complete")
 
-    def get_results(self, experiment_id: str) -> Json:
+    def get_results(self, experiment_id: str, *, include: str | None = None) -> Json:
         """What the experiment's runs came to, by variant."""
         path = requests.path("/experiments/{id}/results", id=existing(experiment_id))
-        return self._connection.read(Json, path)
+        return self._connection.read(Json, path, include=include)
 
     def delete(self, experiment_id: str, reason: str = "") -> Json:
         """Move an experiment to the trash. `restore` takes it back until ``restorable_until``.
