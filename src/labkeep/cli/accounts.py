@@ -196,7 +196,7 @@ def list_keys(session: Session) -> None:
     "revoke",
     examples=(
         "labkeep key revoke 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77",
-        "labkeep key ls --all | awk -F'\\t' '$1 == \"ada\" {print $8}' | xargs -n1 labkeep key revoke",
+        "labkeep key revoke 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77 --json",
     ),
 )
 @click.argument("id")

@@ -27,12 +27,13 @@ def connect(session: Session, system: str) -> None:
     They hold your key: keep them where you keep other secrets. Nothing else in code that uses the SDK has to change.
     """
     from labkeep.client.target import resolve
-    from labkeep.core.connect import environment
+    from labkeep.core.connect import environment, system_named
 
+    chosen = system_named(system.lower())
     if session.dir is not None:
         raise Invalid("an SDK needs a server: start one with `labkeep serve --data DIR`", path="dir")
     target = resolve(session.url)
-    variables = environment(system.lower(), target.url, target.key)
+    variables = environment(chosen, target.url, target.key)
     if session.json:
         session.output.json(variables)
         return

@@ -99,8 +99,10 @@ def _role(details: Mapping[str, Any]) -> str:
     return f"an owner can give the role: labkeep member set USER {details['needs']}" if details.get("needs") else ""
 
 
+LOGIN = "labkeep login keeps a key that works, with the server that it is for"
+
 HINTS: dict[type[LabkeepError], Callable[[Mapping[str, Any]], str]] = {
-    Unauthenticated: lambda _: "labkeep login keeps a key for later; labkeep whoami shows which one is used",
+    Unauthenticated: lambda details: "" if "url" in details else LOGIN,
     Forbidden: _role,
     Gone: _restore,
     AlreadyExists: _rename,

@@ -76,6 +76,8 @@ class Root(LazyGroup):
         wants_json = ctx.meta["labkeep.json"]
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise  # a noun by itself shows its help
         except (LabkeepError, click.ClickException) as error:
             raise Failure(error, as_json=wants_json) from error
         except (KeyboardInterrupt, click.Abort):

@@ -52,8 +52,8 @@ def served() -> list[str]:
     return [name for name, system in SYSTEMS.items() if system.served]
 
 
-def environment(name: str, url: str, key: str) -> dict[str, str]:
-    """The variables for one system. Invalid for an unknown one, Unsupported for one that is not served yet."""
+def system_named(name: str) -> System:
+    """One system. Invalid for an unknown one, Unsupported for one that is not served yet; both say which are."""
     system = SYSTEMS.get(name)
     supported = ", ".join(served())
     if system is None:
@@ -62,5 +62,10 @@ def environment(name: str, url: str, key: str) -> dict[str, str]:
         raise Unsupported(
             f"this version of Labkeep does not answer the SDK of {name} yet; supported: {supported}", supported=served()
         )
+    return system
+
+
+def environment(system: System, url: str, key: str) -> dict[str, str]:
+    """The variables that point the system's SDK at the server ``url``."""
     address = url.rstrip("/") + system.prefix
     return {variable: text.format(url=address, key=key) for variable, text in system.variables.items()}
