@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import AttachFile, GetFile, ListFiles, Page
+from labkeep.core.commands import AttachFile, Command, Digest, GetFile, ListFiles, Page
 from labkeep.core.entities import File, Item
 from labkeep.core.errors import Illegal, Invalid, NotFound, Unavailable
 from labkeep.core.faults import reach
@@ -18,7 +18,7 @@ from labkeep.operations import Store
 from labkeep.operations.projects import states_for
 from labkeep.storage import blob_refs, records
 from labkeep.storage import tables as t
-from labkeep.storage.blobs import Stored
+from labkeep.storage.blobs import Stored, Upload
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
 
@@ -61,6 +61,12 @@ def _refused(path: str, why: str) -> Invalid:
 # --- uploaded bytes ---------------------------------------------------------------------------------------------------
 
 
+def begin(store: Store, actor: Actor) -> Upload:
+    """Start an upload. Blocks: for threads. Any member who may write runs may upload."""
+    require(actor, "run.write")
+    return store.blobs.begin(actor.organization_id)
+
+
 def keep(store: Store, actor: Actor, stored: Stored) -> None:
     """Make bytes that were just uploaded known, so that something can refer to them. Blocks: for threads.
 
@@ -77,15 +83,15 @@ def keep(store: Store, actor: Actor, stored: Stored) -> None:
 
 
 def register(tx: Tx, actor: Actor, stored: Stored) -> None:
-    """Note an upload. Any member who may write runs may upload."""
+    """Note an upload."""
     require(actor, "run.write")
     blob_refs.register(tx, actor, stored.digest, stored.size)
 
 
-class FindBlob(msgspec.Struct, frozen=True):
+class FindBlob(Command, frozen=True, kw_only=True):
     """Whether bytes are there already."""
 
-    digest: str
+    digest: Digest
 
 
 def find_blob(tx: Tx, actor: Actor, command: FindBlob) -> int:
@@ -104,8 +110,9 @@ _COLUMNS = tuple(t.files.c[name] for name in File.__struct_fields__)
 
 def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
     """Put an uploaded blob under a path; what was there is replaced. NotFound when the blob was not uploaded."""
-    owner = check_attach(tx, actor, command)
     path = clean_path(command.path)
+    owner = records.get(tx, Item, actor, command.id, lock=True)
+    _check_writable(actor, owner)
     before = _find(tx, owner, path)
     size = blob_refs.refer(tx, actor, command.digest)
     if size != command.size:
@@ -125,15 +132,18 @@ def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
     return file
 
 
-def check_attach(tx: Tx, actor: Actor, command: AttachFile) -> Item:
-    """The owner, if the file may be attached to it: to be asked before an upload, too."""
+def check_attach(tx: Tx, actor: Actor, command: GetFile) -> None:
+    """Whether a file could be attached: to be asked before an upload, so that no byte is sent in vain."""
     clean_path(command.path)
-    owner = records.get_writable(tx, Item, actor, command.id)
+    _check_writable(actor, records.get(tx, Item, actor, command.id))
+
+
+def _check_writable(actor: Actor, owner: Item) -> None:
     _check_owner(owner)
     require(actor, f"{owner.kind}.write")
+    records.check_writable(owner)
     if owner.kind == Kind.artifact_version:
         raise Illegal(f"{owner.kind} {owner.name} cannot be changed: make a new version of its artifact")
-    return owner
 
 
 def clean_media_type(text: str) -> str:
@@ -185,3 +195,19 @@ def _files(owner: Item) -> Select[tuple[object, ...]]:
 def _find(tx: Tx, owner: Item, path: str) -> File | None:
     found = tx.one(_files(owner).where(t.files.c.path == path))
     return None if found is None else File(**found)
+
+
+__all__ = [
+    "FindBlob",
+    "Stored",
+    "attach",
+    "begin",
+    "check_attach",
+    "clean_media_type",
+    "clean_path",
+    "find",
+    "find_blob",
+    "keep",
+    "list_",
+    "register",
+]

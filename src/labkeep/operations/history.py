@@ -374,3 +374,22 @@ def settle_plan(tx: Tx, actor: Actor, place: Place) -> Unsettled | None:
 def settle_commit(tx: Tx, actor: Actor, settled: Settled) -> bool:
     """Store exact summaries; False when the stream has changed."""
     return sealing.settle(tx, actor, settled)
+
+
+__all__ = [
+    "Found",
+    "ListSeries",
+    "Located",
+    "Prepared",
+    "append",
+    "assemble",
+    "list_series",
+    "locate",
+    "prepare",
+    "prepare_batch",
+    "read",
+    "seal",
+    "seal_commit",
+    "seal_plan",
+    "segment_reader",
+]

@@ -52,7 +52,12 @@ def _register(database: str) -> Executable:
 
 def find(tx: Tx, actor: Actor, digest: str) -> int | None:
     """The size of a blob that can be referred to; None when there is none."""
-    return _sizes(tx, actor, [digest]).get(digest)
+    return sizes(tx, actor, [digest]).get(digest)
+
+
+def sizes(tx: Tx, actor: Actor, digests: Iterable[str]) -> dict[str, int]:
+    """Sizes of those blobs that can be referred to, by digest."""
+    return _sizes(tx, actor, sorted(set(digests)))
 
 
 def refer(tx: Tx, actor: Actor, digest: str, count: int = 1) -> int:

@@ -1,0 +1,430 @@
+"""The native API's endpoints that move bytes instead of JSON: history, blobs and files.
+
+Bodies are streamed: an upload of any size passes through about a mebibyte of memory, and is there as a whole or not
+at all. What takes long runs in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from labkeep.core.columns import MEDIA_TYPE, from_json_rows
+from labkeep.core.commands import (
+    Appended,
+    AppendHistory,
+    AttachFile,
+    Command,
+    Count,
+    Digest,
+    FilePath,
+    GetFile,
+    Key,
+    Page,
+    ReadHistory,
+    Ref,
+)
+from labkeep.core.entities import File, Series
+from labkeep.core.errors import Corrupt, Invalid, NotFound, TooLarge
+from labkeep.core.json_values import to_json
+from labkeep.http.openapi import ByteEndpoint
+from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_body, run, store_of, stream_body
+from labkeep.operations import files, history
+from labkeep.operations.accounts import once
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+BINARY = "application/octet-stream"
+
+INLINE_BYTES = 64 * 1024
+"""Bodies up to this size are decoded where they are; larger ones in a thread."""
+
+PIECE_BYTES = 2**20
+"""An upload is handed on in pieces of about this size; a smaller file is answered in one."""
+
+JSON_ROWS, JSON_ROWS_MOST = 10_000, 100_000
+"""Rows of a page of history in JSON, unless asked otherwise and at the most."""
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run blocking work in a thread, and wait for it even when the request is cancelled: two threads must never
+    work on one upload."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+class AppendTo(Command, frozen=True, kw_only=True):
+    """Where rows go. Without ``offset`` to the end; with it, the same request again changes nothing."""
+
+    id: Ref
+    stream: Key = "history"
+    offset: Count | None = None
+
+
+class JsonRows(Command, frozen=True, kw_only=True):
+    """Rows in JSON: ``{"_step": 0, "_timestamp": 1760000000.5, "loss": 0.5}`` each."""
+
+    rows: list[Any]
+    offset: Count | None = None
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Rows in JSON. ``total`` is where the stream ends, ``next_offset`` where the next page begins, None after the last."""
+
+    rows: list[Any]
+    total: int
+    next_offset: int | None
+
+
+async def append_history(request: Request) -> Response:
+    """Append rows, or write over rows."""
+    where = build(AppendTo, request, None)
+    form = _form(request, (MEDIA_TYPE, JSON))
+    body = await read_body(request)
+    prepare = partial(_from_columns if form == MEDIA_TYPE else _from_json, where, body)
+    depth = store_of(request).settings.max_json_depth
+    batch = prepare(depth) if len(body) <= INLINE_BYTES else await in_thread(prepare, depth)
+    key = request.headers.get("idempotency-key", "")
+    if key and batch.offset is None:
+        fingerprint = hashlib.sha256(f"{where.id} {where.stream} {form} ".encode() + body).hexdigest()
+        encoded = await run(request, once(history.append, key, fingerprint), batch, writes=True)
+        return Response(encoded, media_type=JSON)
+    return answer(await run(request, history.append, batch, writes=True))
+
+
+def _from_columns(where: AppendTo, body: bytes, _depth: int) -> history.Prepared:
+    return history.prepare(AppendHistory(id=where.id, stream=where.stream, offset=where.offset, batch=body))
+
+
+def _from_json(where: AppendTo, body: bytes, depth: int) -> history.Prepared:
+    found: JsonRows = decode_json(body, depth, JsonRows)
+    if None not in (where.offset, found.offset) and where.offset != found.offset:
+        raise Invalid(f"offset is {where.offset} in the query and {found.offset} in the body", path="offset")
+    offset = where.offset if found.offset is None else found.offset
+    return history.prepare_batch(where.id, where.stream, offset, from_json_rows(found.rows))
+
+
+async def read_history(request: Request) -> Response:
+    """Rows as one binary batch or as a page of JSON, as ``Accept`` says."""
+    command = build(ReadHistory, request, None)
+    binary = MEDIA_TYPE in request.headers.get("accept", "")
+    if not binary:
+        limit = min(command.limit or JSON_ROWS, JSON_ROWS_MOST)
+        command = msgspec.structs.replace(command, limit=limit)
+    encode = _as_columns if binary else _as_json
+    return await in_thread(lambda: encode(history.read(store_of(request), actor_of(request), command)))
+
+
+def _as_columns(found: history.Found) -> Response:
+    headers = {"labkeep-total": str(found.total)}
+    if found.next_offset is not None:
+        headers["labkeep-next-offset"] = str(found.next_offset)
+    return Response(found.table.to_wire(), headers=headers, media_type=MEDIA_TYPE)
+
+
+def _as_json(found: history.Found) -> Response:
+    return answer(HistoryPage(list(found.table.json_rows()), found.total, found.next_offset))
+
+
+async def list_series(request: Request) -> Response:
+    """Summaries of the keys of a stream. NaN and the infinities are strings, as everywhere in JSON."""
+    page = await run(request, history.list_series, build(history.ListSeries, request, None), writes=False)
+    return answer(to_json(msgspec.to_builtins(page)))
+
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """What an upload became."""
+
+    digest: str
+    size: int
+
+
+class PutFile(Command, frozen=True, kw_only=True):
+    """Where an uploaded file goes."""
+
+    id: Ref
+    path: FilePath
+
+
+async def put_blob(request: Request) -> Response:
+    """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
+    stored = await _receive(request)
+    await in_thread(files.keep, store_of(request), actor_of(request), stored)
+    return answer(Uploaded(stored.digest, stored.size))
+
+
+async def put_file(request: Request) -> Response:
+    """Store a file of a run or document: upload and attach in one."""
+    where = build(PutFile, request, None)
+    await run(request, files.check_attach, GetFile(id=where.id, path=where.path), writes=False)
+    stored = await _receive(request)
+    await in_thread(files.keep, store_of(request), actor_of(request), stored)
+    command = AttachFile(
+        id=where.id,
+        path=where.path,
+        digest=stored.digest,
+        size=stored.size,
+        media_type=request.headers.get("content-type", BINARY)[:255],
+    )
+    return answer(await run(request, files.attach, command, writes=True))
+
+
+async def head_blob(request: Request) -> Response:
+    """Whether bytes are there already."""
+    size = await run(request, files.find_blob, build(files.FindBlob, request, None), writes=False)
+    return Response(headers={"labkeep-size": str(size), "etag": f'"{request.path_params["digest"]}"'})
+
+
+async def _receive(request: Request) -> files.Stored:
+    """Stream the body into the blob store. Nothing is kept when it breaks off, is too large or has another digest."""
+    expected = _expected_digest(request)
+    length = _expected_length(request)
+    limit = store_of(request).settings.max_upload_bytes
+    upload = await in_thread(files.begin, store_of(request), actor_of(request))
+    try:
+        pending = bytearray()
+        async for piece in stream_body(request):
+            pending += piece
+            if upload.size + len(pending) > limit:
+                raise _too_large(limit)
+            if len(pending) >= PIECE_BYTES:
+                await in_thread(upload.write, bytes(pending))
+                pending.clear()
+        await in_thread(upload.write, bytes(pending))
+        if length is not None and upload.size != length:
+            raise Invalid(f"the body broke off after {upload.size} of {length} bytes; nothing was stored", path="$")
+        return await in_thread(upload.finish, expected)
+    finally:
+        await in_thread(upload.abort)  # nothing to do once it is finished
+
+
+def _expected_digest(request: Request) -> str | None:
+    text = request.headers.get("labkeep-digest")
+    if text is None:
+        return None
+    try:
+        return msgspec.convert(text, Digest)
+    except msgspec.ValidationError:
+        raise Invalid(
+            f"{text[:80]!r} is not a digest: use sha256: and 64 lower-case hex digits", path="labkeep-digest"
+        ) from None
+
+
+def _expected_length(request: Request) -> int | None:
+    """The length that was announced. TooLarge, before anything is read, when that is too much already."""
+    if request.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+        raise Invalid("uploads are taken as they are: send them without content-encoding", path="content-encoding")
+    text = request.headers.get("content-length", "")
+    limit = store_of(request).settings.max_upload_bytes
+    if not (text.isascii() and text.isdigit()):
+        return None
+    if int(text) > limit:
+        raise _too_large(limit)
+    return int(text)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"an upload may have {limit} bytes; this one has more", limit=limit)
+
+
+def _form(request: Request, accepted: tuple[str, ...]) -> str:
+    """The media type of the body, without parameters; the last of ``accepted`` when none is named."""
+    text = request.headers.get("content-type", "").partition(";")[0].strip().lower() or accepted[-1]
+    if text not in accepted:
+        raise Invalid(
+            f"content-type {text[:80]!r} is not taken here; use {' or '.join(accepted)}",
+            path="content-type",
+            status=415,
+        )
+    return text
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+async def get_file(request: Request) -> Response:
+    """The content of a file, or a range of it. Served so that no browser runs it in our origin."""
+    command = build(GetFile, request, None)
+    file = await run(request, files.find, command, writes=False)
+    headers = _headers(file)
+    if _matches(request.headers.get("if-none-match", ""), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    asked = request.headers.get("range", "")
+    if request.headers.get("if-range", headers["etag"]) != headers["etag"]:
+        asked = ""  # another content than the one that the client has a part of
+    start, end, status = _range(asked, file.size)
+    if status == 416:
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{file.size}"})
+    if status == 206:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{file.size}"
+    headers["content-length"] = str(end - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.media_type)
+    return await _content(request, command, file, (start, end), status, headers)
+
+
+async def _content(
+    request: Request, command: GetFile, file: File, span: tuple[int, int], status: int, headers: dict[str, str]
+) -> Response:
+    space = actor_of(request).organization_id
+    try:
+        pieces = await in_thread(store_of(request).blobs.read, space, file.digest, *span)
+    except NotFound:
+        await run(request, files.find, command, writes=False)  # it may just have been purged: this says so
+        raise Corrupt(f"the bytes of file {file.path!r} are not in the blob store; run `labkeep check`") from None
+    if span[1] - span[0] <= PIECE_BYTES:
+        return Response(await in_thread(b"".join, pieces), status, headers, file.media_type)
+    return StreamingResponse(pieces, status, headers, file.media_type)
+
+
+def _headers(file: File) -> dict[str, str]:
+    name = file.path.rpartition("/")[2]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-()") else "_" for c in name)
+    return {
+        "etag": f'"{file.digest}"',
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-cache",
+        "content-disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}",
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+
+
+def _matches(condition: str, etag: str) -> bool:
+    return any(one.strip().removeprefix("W/") in (etag, "*") for one in condition.split(","))
+
+
+def _range(text: str, size: int) -> tuple[int, int, int]:
+    """(start, end, status) of the bytes to send. What is not one range of bytes is ignored, as HTTP has it."""
+    found = _RANGE.fullmatch(text.strip().replace(" ", ""))
+    if found is None or found[0] == "bytes=-":
+        return 0, size, 200
+    first, last = found[1], found[2]
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < start:
+            return 0, size, 200
+    return (start, end, 206) if start < end else (0, 0, 416)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+_TABLE: list[tuple[ByteEndpoint, Handler]] = [
+    (
+        ByteEndpoint(
+            method="POST",
+            path="/runs/{id}/history",
+            name="history_append",
+            summary="Append rows to a stream of a run",
+            tag="runs",
+            query=AppendTo,
+            request=(MEDIA_TYPE, JSON),
+            output=Appended,
+        ),
+        append_history,
+    ),
+    (
+        ByteEndpoint(
+            method="GET",
+            path="/runs/{id}/history",
+            name="history_read",
+            summary="Read rows of a stream, all or sampled",
+            tag="runs",
+            query=ReadHistory,
+            response=(MEDIA_TYPE,),
+            output=HistoryPage,
+        ),
+        read_history,
+    ),
+    (
+        ByteEndpoint(
+            method="GET",
+            path="/runs/{id}/series",
+            name="history_list_series",
+            summary="What is known of each key of a stream",
+            tag="runs",
+            query=history.ListSeries,
+            output=Page[Series],
+        ),
+        list_series,
+    ),
+    (
+        ByteEndpoint(
+            method="PUT",
+            path="/blobs",
+            name="blobs_put",
+            summary="Upload bytes; a header Labkeep-Digest is checked",
+            tag="blobs",
+            request=(BINARY,),
+            output=Uploaded,
+        ),
+        put_blob,
+    ),
+    (
+        ByteEndpoint(
+            method="HEAD",
+            path="/blobs/{digest}",
+            name="blobs_head",
+            summary="Whether bytes are there already",
+            tag="blobs",
+            query=files.FindBlob,
+        ),
+        head_blob,
+    ),
+    (
+        ByteEndpoint(
+            method="PUT",
+            path="/files/{id}",
+            name="files_put",
+            summary="Upload a file of a run or document",
+            tag="files",
+            query=PutFile,
+            request=(BINARY,),
+            output=File,
+        ),
+        put_file,
+    ),
+    (
+        ByteEndpoint(
+            method="GET",
+            path="/files/{id}/content",
+            name="files_content",
+            summary="Download a file, or a range of it",
+            tag="files",
+            query=GetFile,
+            response=(BINARY,),
+        ),
+        get_file,
+    ),
+]
+
+DESCRIBED: list[ByteEndpoint] = [endpoint for endpoint, _ in _TABLE]
+"""For the OpenAPI document."""
+
+ROUTES: list[Route] = [Route(one.path, handler, methods=[one.method], name=one.name) for one, handler in _TABLE]
+"""Mounted under the prefix of the native API."""
