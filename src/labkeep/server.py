@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp
 from labkeep.api import routes as native
 from labkeep.api import stream
 from labkeep.core.access import Actor
-from labkeep.core.errors import Invalid
+from labkeep.core.errors import Invalid, Unavailable
 from labkeep.dialects import Dialect
 from labkeep.dialects.braintrust import DIALECT as BRAINTRUST
 from labkeep.http import errors, health, openapi, wire
@@ -112,6 +113,11 @@ def prepare(store: Store) -> str | None:
 def serve(settings: Settings, announce: Callable[[str, str | None], None]) -> None:
     """Serve until told to stop. ``announce`` gets the URL and, on an empty store, the key to show."""
     check_settings(settings)
+    with _listen(settings) as listener:  # first of all: the key of a new store is shown once, by a server that runs
+        _serve_on(listener, settings, announce)
+
+
+def _serve_on(listener: socket.socket, settings: Settings, announce: Callable[[str, str | None], None]) -> None:
     store = open_store(settings)
     worker = make_worker(store)
     try:
@@ -129,15 +135,32 @@ def serve(settings: Settings, announce: Callable[[str, str | None], None]) -> No
             timeout_graceful_shutdown=10,
         )
         server = uvicorn.Server(config)
-        socket = config.bind_socket()
-        host, port = socket.getsockname()[:2]
-        announce(f"http://{host}:{port}", key if not settings.admin_key else None)
+        host, port = listener.getsockname()[:2]
+        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}", key if not settings.admin_key else None)
         if settings.embedded_worker:
             worker.start()
-        server.run(sockets=[socket])
+        server.run(sockets=[listener])
     finally:
         worker.stop()
         close_store(store)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A bound socket. Unavailable when the port is taken, or the address is none of this machine."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Is another server running there? "
+            "--port chooses another port, 0 a free one",
+            host=settings.host,
+            port=settings.port,
+        ) from error
+    listener.set_inheritable(True)
+    return listener
 
 
 class LocalApp:

@@ -70,11 +70,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **o
             values.update(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise Invalid(f"settings file {path}: {error}") from error
-    values.update(_from_environment(os.environ if environ is None else environ))
-    values.update({key: value for key, value in overrides.items() if value is not None})
     try:
+        values.update(_from_environment(os.environ if environ is None else environ))
+        values.update({key: value for key, value in overrides.items() if value is not None})
         return msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
+    except msgspec.MsgspecError as error:
         raise Invalid(f"settings: {error}") from error
 
 
