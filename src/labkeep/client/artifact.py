@@ -61,6 +61,7 @@ class Artifact:
     def _bind(self, client: Labkeep, version: ArtifactVersion) -> None:
         self._client, self._version = client, version
         self.aliases = list(version.aliases)
+        self.references = {entry["path"]: entry["digest"] for entry in version.extra.get("references", ())}
 
     # --- putting together
 
@@ -173,13 +174,13 @@ class Artifact:
         targets = [safe_path(folder, file.path) for file in files]  # all of them before the first is written
         for file, target in zip(files, targets, strict=True):
             self._download(file, target)
+        for path, uri in self.references.items():
+            warn_once(f"reference:{uri}", "labkeep: %s is only a reference to %s; it is not fetched", path, uri)
         return str(folder)
 
     def _download(self, file: File, target: Path) -> None:
         assert self._client is not None
-        if not file.digest.startswith("sha256:"):
-            warn_once(f"reference:{file.path}", "labkeep: %s is a reference to %s", file.path, file.digest)
-        elif not (target.is_file() and file_digest(target) == file.digest):
+        if not (target.is_file() and file_digest(target) == file.digest):
             with Download(target, file.digest) as download:
                 self._client.files.fetch(self.id, file.path, download)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkeep.client.spool import Begin, Change, End, Entry, Op, PutArtifact, PutFile, Rows
 from labkeep.client.staging import Staging
-from labkeep.core.errors import Invalid
+from labkeep.core.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from labkeep.client._sync.client import Labkeep
@@ -47,17 +47,36 @@ class Delivery:
         return done
 
     def _file(self, entry: Entry) -> Any:
+        if not self._staging.path(entry.digest).exists() and self._is_there(entry):
+            return None  # delivered by a process that ended before it could say so
         copy = self._require(entry)
         done = self._client.files.upload(self.run_id, entry.path, copy, media_type=entry.media_type)
         self._staging.drop(entry.digest)
         return done
 
+    def _is_there(self, entry: Entry) -> bool:
+        files = self._client.files.list(self.run_id, prefix=entry.path)
+        return any((file.path, file.digest) == (entry.path, entry.digest) for file in files)
+
     def _artifact(self, op: PutArtifact) -> Any:
-        staged = [entry for entry in op.entries if not entry.reference]
-        for entry in staged:
-            if not self._client.blobs.exists(entry.digest):
-                self._client.blobs.upload(self._require(entry), digest=entry.digest)
-        done = self._client.artifacts.create(
+        staged = {entry.digest: entry for entry in op.entries if not entry.reference}
+        for digest, entry in staged.items():
+            if not self._client.blobs.exists(digest):
+                self._client.blobs.upload(self._require(entry), digest=digest)
+        try:
+            done = self._create(op)
+        except NotFound:
+            # What nothing refers to may be swept: a blob that was there a moment ago can be gone by now.
+            for digest, entry in staged.items():
+                self._client.blobs.upload(self._require(entry), digest=digest)
+            done = self._create(op)
+        for entry in op.entries:
+            if not entry.reference:
+                self._staging.drop(entry.digest)
+        return done
+
+    def _create(self, op: PutArtifact) -> Any:
+        return self._client.artifacts.create(
             self.project,
             op.name,
             type=op.type,
@@ -69,9 +88,6 @@ class Delivery:
             aliases=op.aliases,
             run_id=self.run_id,
         )
-        for entry in staged:
-            self._staging.drop(entry.digest)
-        return done
 
     def _require(self, entry: Entry) -> Any:
         copy = self._staging.path(entry.digest)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,11 @@ class Staging:
             if self._needed[digest] <= 0:
                 del self._needed[digest]
                 self.path(digest).unlink(missing_ok=True)
+
+    def needed(self, digests: Iterable[str]) -> None:
+        """Each of these, which another process has copied, is needed once more."""
+        with self._lock:
+            self._needed.update(digests)
 
     def close(self) -> None:
         """Remove the folder when nothing is left in it."""

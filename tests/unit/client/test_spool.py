@@ -132,6 +132,21 @@ def test_a_run_of_another_server_is_sent_only_when_that_is_meant(server: FakeSer
     assert labkeep.sync(tmp_path, url=server.url)[0].outcome == "sent"
 
 
+def test_a_file_that_was_saved_twice_is_sent_twice(server: FakeServer, spool_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("same")
+    (tmp_path / "b.txt").write_text("same")
+    with labkeep.init(mode="offline") as run:
+        run.save(tmp_path / "*.txt", base_path=tmp_path)
+    spooled = {file: file.read_bytes() for file in spool_dir.glob("*.spool")}
+    assert {done.outcome for done in labkeep.sync()} == {"sent"}
+    assert {path for _, path in server.files} == {"a.txt", "b.txt"}
+    for file, content in spooled.items():  # as if the process had ended before it removed them
+        file.write_bytes(content)
+    assert {done.outcome for done in labkeep.sync()} == {"sent"}
+    assert len(server.asked("PUT", f"/files/{run.id}")) == 2
+    assert [path for path in spool_dir.glob("**/*") if path.is_file()] == []
+
+
 def test_what_is_no_spool_is_kept_and_named(server: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "a.spool").write_bytes(b"not a spool at all")
     (kept,) = labkeep.sync(tmp_path)
