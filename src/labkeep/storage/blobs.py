@@ -183,6 +183,9 @@ class Blobs(ABC):
     Unavailable when the store cannot be reached or has no room.
     """
 
+    removal: str
+    """What `delete` does to the bytes, in the exact words that a record of a purge may use."""
+
     @abstractmethod
     def begin(self, space: str) -> Upload:
         """Start an upload of any size into ``space``."""
@@ -251,6 +254,8 @@ class Blobs(ABC):
 
 class MemoryBlobs(Blobs):
     """Blobs in this process's memory, for tests and demonstrations: gone with the process."""
+
+    removal = "memory released"
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[bytes, datetime]] = {}

@@ -34,6 +34,8 @@ class LocalBlobs(Blobs):
     A put is one fsync of the file, one rename and one fsync of its folder. Several processes may share a root.
     """
 
+    removal = "files unlinked"
+
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
         self._uploads = self._root / UPLOADS

@@ -87,6 +87,8 @@ def open_object_blobs(url: str, options: Mapping[str, Any]) -> ObjectBlobs:
 class ObjectBlobs(Blobs):
     """Blobs under ``prefix`` of an obstore store. The sizes are for tests and unusual stores."""
 
+    removal = "objects deleted; versions and replicas that the bucket keeps are not touched"
+
     def __init__(
         self,
         store: ObjectStore,

@@ -45,7 +45,7 @@ def method(store: Store) -> Json:
         "database": "logical deletion with page overwrite (secure_delete), pages returned, write-ahead log truncated"
         if sqlite
         else "logical deletion, VACUUM",
-        "blobs": "files unlinked" if store.blobs.path("0", "sha256:" + "0" * 64) is not None else "objects deleted",
+        "blobs": store.blobs.removal,
     }
 
 
