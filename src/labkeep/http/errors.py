@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -23,7 +24,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
     code: str
     message: str
-    details: dict[str, object]
+    details: dict[str, Any]
     retry: bool
     incident: str = ""
 
