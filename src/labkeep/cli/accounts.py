@@ -187,7 +187,7 @@ KEYS = (
 def list_keys(session: Session) -> None:
     """List the keys of the workspace, without their secrets.
 
-    Columns: user, role, name, the end of the key, created, expires, revoked, id.
+    Columns: user, role, name, the beginning of the key, created, expires, revoked, id.
     """
     session.output.list(session.client.keys.list, KEYS, window())
 
@@ -204,7 +204,7 @@ def list_keys(session: Session) -> None:
 def revoke_key(session: Session, id: str) -> None:
     """Make the key ID unusable at once. Doing it again is fine."""
     revoked = session.client.keys.revoke(id)
-    session.output.answer(revoked, f"revoked the key …{revoked.hint} of {revoked.user}")
+    session.output.answer(revoked, f"revoked the key {revoked.hint}… of {revoked.user}")
 
 
 @click.group(cls=Group)

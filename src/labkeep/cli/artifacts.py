@@ -26,7 +26,7 @@ def artifacts() -> None:
 ARTIFACTS = (
     Column("NAME", lambda a: a.name),
     Column("TYPE", lambda a: a.type),
-    Column("VERSIONS", lambda a: a.latest + 1),
+    Column("VERSIONS", lambda a: a.latest),
     Column("STATE", lambda a: a.state),
     Column("UPDATED", lambda a: a.updated_at),
     Column("ID", lambda a: a.id, whole=True),

@@ -18,7 +18,7 @@ class Seconds(float):
 
 
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
-AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+AGES = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 FAR_S = 30 * 86_400
 """What is further away than this is shown as a date."""
 
@@ -82,8 +82,10 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """The two largest units: ``3725`` -> ``1h 2m``."""
-    if seconds < 60:
-        return f"{seconds:.3g}s"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
     days, rest = divmod(round(seconds), 86_400)
     hours, rest = divmod(rest, 3_600)
     minutes, left = divmod(rest, 60)
@@ -92,16 +94,16 @@ def duration(seconds: float) -> str:
 
 
 def age(moment: datetime, now: datetime) -> str:
-    """``4 h ago``, ``in 3 d``; the date when it is more than a month away."""
+    """``4h ago``, ``in 3d``; the date when it is more than a month away."""
     seconds = (now - moment).total_seconds()
     distance = abs(seconds)
     if distance >= FAR_S:
         return moment.astimezone().strftime("%Y-%m-%d")
     for unit_s, unit in AGES:
         if distance >= unit_s:
-            # What lies ahead is rounded up: a limit of 30 days that was set a moment ago is "in 30 d".
+            # What lies ahead is rounded up: a limit of 30 days that was set a moment ago is "in 30d".
             count = int(distance // unit_s) if seconds > 0 else int(-(-distance // unit_s))
-            return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+            return f"{count}{unit} ago" if seconds > 0 else f"in {count}{unit}"
     return "now"
 
 

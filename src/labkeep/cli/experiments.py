@@ -71,8 +71,9 @@ def list_experiments(session: Session, project: str | None, status: str | None, 
 def show_experiment(session: Session, id: str, include: str | None) -> None:
     """Show the experiment ID, with its results so far."""
     found = _read(session, id, include)
-    facts = [(name.replace("_", " "), getattr(found, name)) for name in found.__struct_fields__]
-    session.output.facts(found, [(name, value) for name, value in facts if name != "project id"])
+    names = [name for name in found.__struct_fields__ if name not in ("project_id", "current_results")]
+    facts = [(name.replace("_", " "), getattr(found, name)) for name in names]
+    session.output.facts(found, [*facts, ("current results", found.current_results or None)])
 
 
 def _read(session: Session, id: str, include: str | None = None) -> Experiment:

@@ -46,7 +46,8 @@ class Failure(click.ClickException):
 
             click.echo(json.encode(body(self.error)), file=file, err=True)
             return
-        click.echo(f"Error: {clean(_message(self.error))}", file=file, err=True)
+        lines = "\n".join(map(clean, _message(self.error).split("\n")))  # a query is shown with its place marked
+        click.echo(f"Error: {lines}", file=file, err=True)
         if found := hint(self.error):
             click.echo(f"Hint: {clean(found)}", file=file, err=True)
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from labkeep.cli import cells
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 PAGE = 500
 """Objects that are asked for at a time."""
@@ -42,7 +39,6 @@ class Output:
         self.human = human
         self.as_json = as_json
         self._now = now
-        self._console: Console | None = None
 
     def cell(self, value: Any) -> str:
         """A value as text, for whoever reads it."""
@@ -110,24 +106,20 @@ class Output:
             self._aligned(columns, items, header)
 
     def _aligned(self, columns: Sequence[Column], items: Sequence[Any], header: bool) -> None:
-        from rich.table import Table
-        from rich.text import Text
+        """Only columns that have something to say; each value is asked for once."""
+        from labkeep.cli.layout import aligned, is_number
 
-        table = Table(box=None, show_header=header, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column.title, no_wrap=True, min_width=36 if column.whole else None)
-        for item in items:
-            table.add_row(*(Text(self.cell(column.value(item))) for column in columns))
-        self.console.print(table)
-
-    @property
-    def console(self) -> Console:
-        """Rich, which only terminals get."""
-        if self._console is None:
-            from rich.console import Console
-
-            self._console = Console(markup=False, highlight=False, emoji=False)
-        return self._console
+        values = [[column.value(item) for item in items] for column in columns]
+        texts = [[self.cell(value) for value in column] for column in values]
+        kept = [number for number, column in enumerate(texts) if any(column)]
+        for line in aligned(
+            [columns[number].title for number in kept],
+            list(zip(*(texts[number] for number in kept), strict=True)),
+            whole=[columns[number].whole for number in kept],
+            right=[all(map(is_number, values[number])) for number in kept],
+            header=header,
+        ):
+            self.line(line)
 
     def _json_pages(self, pages: Iterator[Any]) -> None:
         """One page as the API writes it, however many were fetched; written while they come."""
@@ -158,9 +150,9 @@ def _pages(fetch: Callable[..., Any], window: Window) -> Iterator[Any]:
 
 
 def _encode(value: Any, *, indent: int = 0) -> str:
-    from msgspec import json
+    from msgspec import json, to_builtins
 
     from labkeep.client.requests import body
 
-    data = body(value)
+    data = body(to_builtins(value))  # times as the API writes them; numbers that JSON does not have, as well
     return (json.format(data, indent=indent) if indent else data).decode()

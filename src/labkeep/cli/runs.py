@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
@@ -226,7 +227,7 @@ def show_history(
 ) -> None:
     """Print what a run logged, row by row.
 
-    RUN is an id, or PROJECT/NAME. Columns: _step, _timestamp where it is known, then the keys in order.
+    RUN is an id, or PROJECT/NAME. Columns: _step and the keys; without --key, also _timestamp, and all keys.
     """
     found = find_run(session.client, run, include=include)
     query = {"first_step": first, "last_step": last, "buckets": buckets, "stream": stream, "include": include}
@@ -236,6 +237,8 @@ def show_history(
         return
     names = _names(session, found.id, keys, stream, include)
     columns = [Column(name, methodcaller("get", name)) for name in names]
+    if session.human and not as_csv:
+        columns = [Column("_timestamp", _moment) if column.title == "_timestamp" else column for column in columns]
     if as_csv:
         _print_csv([names])
     for number, page in enumerate(pages):
@@ -257,8 +260,16 @@ def _pages(session: Session, id: str, query: dict[str, Any]) -> Iterator[list[di
 
 
 def _names(session: Session, id: str, keys: Sequence[str], stream: str, include: str | None) -> list[str]:
-    known = keys or [series.key for series in session.client.runs.metrics(id, stream=stream, include=include)]
-    return ["_step", "_timestamp", *(key for key in known if not key.startswith("_"))]
+    if keys:
+        return ["_step", *keys]
+    known = [series.key for series in session.client.runs.metrics(id, stream=stream, include=include)]
+    return ["_step", "_timestamp", *known]
+
+
+def _moment(row: dict[str, Any]) -> datetime | None:
+    """When a row was logged, for people."""
+    seconds = row.get("_timestamp")
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _print_csv(rows: Sequence[Sequence[Any]]) -> None:
