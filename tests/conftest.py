@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.contract.postgres_server"]
+pytest.register_assert_rewrite("tests.conformance.native")
 
 # `ci` is the default, so that a failure on one machine is a failure on every machine.
 # `explore` looks for new failures: pytest --hypothesis-profile=explore

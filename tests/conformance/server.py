@@ -42,6 +42,13 @@ class LiveServer:
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def get(self, path: str) -> bytes:
+        """The body of a GET as the owner, whichever API ``path`` belongs to; raises HTTPError."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.admin_key}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            body: bytes = response.read()
+        return body
+
     def new_workspace(self, name: str, organization: str | None = None) -> str:
         """Create a workspace, in an organization of its own when one is named; returns its id."""
         return self.cli("workspace", "create", name, *(["--organization", organization] if organization else []))
