@@ -150,7 +150,8 @@ async def update_experiment(request: Request) -> Response:
     """PATCH /v1/experiment/{id}."""
     asked = tr.update_experiment(path_id(request), await read_json(request))
     command = resources.Edit(edit=asked, other_than=(LOGS,))
-    return answer(tr.experiment_out(await run(request, resources.edit, command, writes=True)))
+    edited: Any = await run(request, resources.edit, command, writes=True)
+    return answer(tr.experiment_out(edited))
 
 
 async def delete_experiment(request: Request) -> Response:
@@ -235,7 +236,8 @@ async def update_dataset(request: Request) -> Response:
     """PATCH /v1/dataset/{id}."""
     asked = tr.update_dataset(path_id(request), await read_json(request))
     command = resources.Edit(edit=asked, types=(tr.DATASET,))
-    return answer(tr.dataset_out(await run(request, resources.edit, command, writes=True)))
+    edited: Any = await run(request, resources.edit, command, writes=True)
+    return answer(tr.dataset_out(edited))
 
 
 async def delete_dataset(request: Request) -> Response:
