@@ -6,17 +6,14 @@ at all. What takes long runs in threads.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from labkeep.core.columns import MEDIA_TYPE, from_json_rows
@@ -26,7 +23,6 @@ from labkeep.core.commands import (
     AttachFile,
     Command,
     Count,
-    Digest,
     FilePath,
     GetFile,
     Key,
@@ -35,10 +31,11 @@ from labkeep.core.commands import (
     Ref,
 )
 from labkeep.core.entities import File, Series
-from labkeep.core.errors import Corrupt, Invalid, NotFound, TooLarge
+from labkeep.core.errors import Invalid
 from labkeep.core.json_values import to_json
 from labkeep.http.openapi import ByteEndpoint
-from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_body, run, store_of, stream_body
+from labkeep.http.transfers import in_thread, receive, send_file
+from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_body, run, store_of
 from labkeep.operations import files, history
 from labkeep.operations.accounts import once
 
@@ -50,22 +47,8 @@ BINARY = "application/octet-stream"
 INLINE_BYTES = 64 * 1024
 """Bodies up to this size are decoded where they are; larger ones in a thread."""
 
-PIECE_BYTES = 2**20
-"""An upload is handed on in pieces of about this size; a smaller file is answered in one."""
-
 JSON_ROWS, JSON_ROWS_MOST = 10_000, 100_000
 """Rows of a page of history in JSON, unless asked otherwise and at the most."""
-
-
-async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run blocking work in a thread, and wait for it even when the request is cancelled: two threads must never
-    work on one upload."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 # --- history ----------------------------------------------------------------------------------------------------------
@@ -169,7 +152,7 @@ class PutFile(Command, frozen=True, kw_only=True):
 
 async def put_blob(request: Request) -> Response:
     """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
-    stored = await _receive(request)
+    stored = await receive(request)
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     return answer(Uploaded(stored.digest, stored.size))
 
@@ -178,7 +161,7 @@ async def put_file(request: Request) -> Response:
     """Store a file of a run or document: upload and attach in one."""
     where = build(PutFile, request, None)
     await run(request, files.check_attach, GetFile(id=where.id, path=where.path), writes=False)
-    stored = await _receive(request)
+    stored = await receive(request)
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     command = AttachFile(
         id=where.id,
@@ -196,58 +179,6 @@ async def head_blob(request: Request) -> Response:
     return Response(headers={"labkeep-size": str(size), "etag": f'"{request.path_params["digest"]}"'})
 
 
-async def _receive(request: Request) -> files.Stored:
-    """Stream the body into the blob store. Nothing is kept when it breaks off, is too large or has another digest."""
-    expected = _expected_digest(request)
-    length = _expected_length(request)
-    limit = store_of(request).settings.max_upload_bytes
-    upload = await in_thread(files.begin, store_of(request), actor_of(request))
-    try:
-        pending = bytearray()
-        async for piece in stream_body(request):
-            pending += piece
-            if upload.size + len(pending) > limit:
-                raise _too_large(limit)
-            if len(pending) >= PIECE_BYTES:
-                await in_thread(upload.write, bytes(pending))
-                pending.clear()
-        await in_thread(upload.write, bytes(pending))
-        if length is not None and upload.size != length:
-            raise Invalid(f"the body broke off after {upload.size} of {length} bytes; nothing was stored", path="$")
-        return await in_thread(upload.finish, expected)
-    finally:
-        await in_thread(upload.abort)  # nothing to do once it is finished
-
-
-def _expected_digest(request: Request) -> str | None:
-    text = request.headers.get("labkeep-digest")
-    if text is None:
-        return None
-    try:
-        return msgspec.convert(text, Digest)
-    except msgspec.ValidationError:
-        raise Invalid(
-            f"{text[:80]!r} is not a digest: use sha256: and 64 lower-case hex digits", path="labkeep-digest"
-        ) from None
-
-
-def _expected_length(request: Request) -> int | None:
-    """The length that was announced. TooLarge, before anything is read, when that is too much already."""
-    if request.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
-        raise Invalid("uploads are taken as they are: send them without content-encoding", path="content-encoding")
-    text = request.headers.get("content-length", "")
-    limit = store_of(request).settings.max_upload_bytes
-    if not (text.isascii() and text.isdigit()):
-        return None
-    if int(text) > limit:
-        raise _too_large(limit)
-    return int(text)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"an upload may have {limit} bytes; this one has more", limit=limit)
-
-
 def _form(request: Request, accepted: tuple[str, ...]) -> str:
     """The media type of the body, without parameters; the last of ``accepted`` when none is named."""
     text = request.headers.get("content-type", "").partition(";")[0].strip().lower() or accepted[-1]
@@ -262,74 +193,10 @@ def _form(request: Request, accepted: tuple[str, ...]) -> str:
 
 # --- downloads --------------------------------------------------------------------------------------------------------
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-
 
 async def get_file(request: Request) -> Response:
-    """The content of a file, or a range of it. Served so that no browser runs it in our origin."""
-    command = build(GetFile, request, None)
-    file = await run(request, files.find, command, writes=False)
-    headers = _headers(file)
-    if _matches(request.headers.get("if-none-match", ""), headers["etag"]):
-        return Response(status_code=304, headers=headers)
-    asked = request.headers.get("range", "")
-    if request.headers.get("if-range", headers["etag"]) != headers["etag"]:
-        asked = ""  # another content than the one that the client has a part of
-    start, end, status = _range(asked, file.size)
-    if status == 416:
-        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{file.size}"})
-    if status == 206:
-        headers["content-range"] = f"bytes {start}-{end - 1}/{file.size}"
-    headers["content-length"] = str(end - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=file.media_type)
-    return await _content(request, command, file, (start, end), status, headers)
-
-
-async def _content(
-    request: Request, command: GetFile, file: File, span: tuple[int, int], status: int, headers: dict[str, str]
-) -> Response:
-    space = actor_of(request).organization_id
-    try:
-        pieces = await in_thread(store_of(request).blobs.read, space, file.digest, *span)
-    except NotFound:
-        await run(request, files.find, command, writes=False)  # it may just have been purged: this says so
-        raise Corrupt(f"the bytes of file {file.path!r} are not in the blob store; run `labkeep check`") from None
-    if span[1] - span[0] <= PIECE_BYTES:
-        return Response(await in_thread(b"".join, pieces), status, headers, file.media_type)
-    return StreamingResponse(pieces, status, headers, file.media_type)
-
-
-def _headers(file: File) -> dict[str, str]:
-    name = file.path.rpartition("/")[2]
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-()") else "_" for c in name)
-    return {
-        "etag": f'"{file.digest}"',
-        "accept-ranges": "bytes",
-        "cache-control": "private, no-cache",
-        "content-disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}",
-        "x-content-type-options": "nosniff",
-        "content-security-policy": "sandbox; default-src 'none'",
-    }
-
-
-def _matches(condition: str, etag: str) -> bool:
-    return any(one.strip().removeprefix("W/") in (etag, "*") for one in condition.split(","))
-
-
-def _range(text: str, size: int) -> tuple[int, int, int]:
-    """(start, end, status) of the bytes to send. What is not one range of bytes is ignored, as HTTP has it."""
-    found = _RANGE.fullmatch(text.strip().replace(" ", ""))
-    if found is None or found[0] == "bytes=-":
-        return 0, size, 200
-    first, last = found[1], found[2]
-    if not first:
-        start, end = max(0, size - int(last)), size
-    else:
-        start, end = int(first), min(size, int(last) + 1) if last else size
-        if last and int(last) < start:
-            return 0, size, 200
-    return (start, end, 206) if start < end else (0, 0, 416)
+    """The content of a file, or a range of it."""
+    return await send_file(request, build(GetFile, request, None))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

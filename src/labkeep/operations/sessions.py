@@ -1,0 +1,242 @@
+"""Runs as their processes report them: announced by a handle, fed in pieces, ended with an exit code.
+
+A process may say the same thing twice, late, or after its run went to the trash. Saying it twice changes nothing; a
+run in the trash is Gone, and only a process that starts anew may take its handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import and_, select
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import Command, CreateRun, FinishRun, Heartbeat, Key, Name, Ref, Tags, Text
+from labkeep.core.entities import Json, Project, Run
+from labkeep.core.errors import AlreadyExists, Invalid, NotFound
+from labkeep.core.ids import Id, is_id
+from labkeep.core.lifecycle import BUSY, ENDED, Kind, State, Status
+from labkeep.core.merge import merge
+from labkeep.operations import history, runs
+from labkeep.operations.projects import resolve
+from labkeep.storage import histories, index, records
+from labkeep.storage import tables as t
+from labkeep.storage.histories import Prepared
+from labkeep.storage.metrics import Place
+from labkeep.storage.transaction import Tx
+
+STREAMS = ("history", "system", "console")
+"""Streams whose lengths a process is told when it announces itself."""
+
+
+class Changes(Command, frozen=True, kw_only=True):
+    """What a process says of its run. ``config`` and ``summary`` replace; ``metadata`` and ``extra`` merge deeply."""
+
+    name: Name | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    notes: Text | UnsetType = UNSET
+    group: Key | UnsetType = UNSET
+    job_type: Key | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
+    config: Json | UnsetType = UNSET
+    summary: Json | UnsetType = UNSET
+    metadata: Json | UnsetType = UNSET
+    extra: Json | UnsetType = UNSET
+    document_id: Id | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+
+
+class Announce(Command, frozen=True, kw_only=True):
+    """Make or change the run ``handle`` of ``project``, or the one with ``id``.
+
+    ``starts``: a process starts, so the run is made when it is missing and runs from now on. ``only_new`` refuses
+    a run that is there already.
+    """
+
+    project: Ref = "uncategorized"
+    handle: Name | None = None
+    id: Ref | None = None
+    starts: bool = False
+    only_new: bool = False
+    dialect: Key = "native"
+    changes: Changes = Changes()
+
+
+class Announced(NamedTuple):
+    """A run, where it is, whether it was made just now, and the length of each of its streams."""
+
+    run: Run
+    project: Project
+    inserted: bool
+    rows: dict[str, int]
+
+
+def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
+    """The run that a process speaks of. Gone when it is in the trash and the process does not start anew."""
+    require(actor, "run.write")
+    if command.id is not None:
+        before = records.get_writable(tx, Run, actor, command.id)
+        return _announced(tx, actor, _change(tx, before, command))
+    if command.handle is None:
+        raise Invalid("neither an id nor a name says which run is meant", path="name")
+    project = resolve(tx, actor, command.project, create=command.starts)
+    known = records.find(tx, Run, actor, parent_id=project.id, handle=command.handle)
+    if known is None and not command.starts:
+        raise missing(tx, actor, project.id, command.handle)
+    if known is None:
+        return Announced(_create(tx, actor, project, command), project, True, dict.fromkeys(STREAMS, 0))
+    if command.only_new:
+        raise AlreadyExists(f"run {command.handle!r} exists already in project {project.name}", id=known.id)
+    before = records.get_writable(tx, Run, actor, known.id)
+    return _announced(tx, actor, _change(tx, before, command), project)
+
+
+def _create(tx: Tx, actor: Actor, project: Project, command: Announce) -> Run:
+    given = {
+        name: value for name in Changes.__struct_fields__ if (value := getattr(command.changes, name)) is not UNSET
+    }
+    asked = CreateRun(project=project.id, handle=command.handle, dialect=command.dialect, **given)
+    return runs.create(tx, actor, asked)
+
+
+def _change(tx: Tx, before: Run, command: Announce) -> Run:
+    fields: dict[str, Any] = {}
+    for name in Changes.__struct_fields__:
+        value = getattr(command.changes, name)
+        if value is not UNSET:
+            fields[name] = merge(getattr(before, name), value) if name in ("metadata", "extra") else value
+    if "tags" in fields:
+        fields["tags"] = tuple(dict.fromkeys(fields["tags"]))
+    if command.starts and "status" not in fields:
+        fields["status"] = Status.running
+    if fields.get("status") == Status.running:
+        # The run goes on: what the end before said of it is no longer true.
+        fields |= {"exit_code": None, "finished_at": None, "heartbeat_at": tx.now}
+        fields["started_at"] = before.started_at or tx.now
+    elif fields.get("status") in ENDED:
+        fields |= {"finished_at": before.finished_at or tx.now, "heartbeat_at": None}
+    return store(tx, before, msgspec.structs.replace(before, **fields))
+
+
+def store(tx: Tx, before: Run, after: Run) -> Run:
+    """Store what differs, and keep what the run is found by."""
+    saved = records.save(tx, before, after)
+    index.change(tx, before, saved)
+    return saved
+
+
+def _announced(tx: Tx, actor: Actor, run: Run, project: Project | None = None) -> Announced:
+    home = project or records.get(tx, Project, actor, run.parent_id)
+    return Announced(run, home, False, lengths(tx, run))
+
+
+def lengths(tx: Tx, run: Run, streams: Sequence[str] = STREAMS) -> dict[str, int]:
+    """Rows of each stream, gaps included: the next offset."""
+    return {name: histories.standing(tx, Place(run.organization_id, run.id, name)).rows for name in streams}
+
+
+# --- which run is meant -----------------------------------------------------------------------------------------------
+
+
+def find(tx: Tx, actor: Actor, project: str, handle: str) -> Run:
+    """The live run ``handle`` of the project of that name. Gone when it is in the trash, NotFound otherwise."""
+    home = records.find(tx, Project, actor, parent_id=actor.workspace_id, handle=project)
+    if home is None:
+        raise _missing_with_project(tx, actor, project, handle)
+    found = records.find(tx, Run, actor, parent_id=home.id, handle=handle)
+    if found is not None:
+        return found
+    if is_id(handle):
+        found = records.get(tx, Run, actor, handle)
+        if found.parent_id == home.id:
+            return found
+    raise missing(tx, actor, home.id, handle)
+
+
+def missing(tx: Tx, actor: Actor, project_id: str, handle: str) -> Exception:
+    """Why there is no live run ``handle``: Gone when the newest one of that handle is in the trash, else NotFound."""
+    return _newest_trashed(tx, actor, handle, t.items.c.parent_id == project_id) or _never_was(handle)
+
+
+def _missing_with_project(tx: Tx, actor: Actor, project: str, handle: str) -> Exception:
+    homes = t.items.alias("homes")
+    inside = select(homes.c.id).where(
+        homes.c.organization_id == actor.organization_id,
+        homes.c.parent_id == actor.workspace_id,
+        homes.c.kind == Kind.project,
+        homes.c.handle == project,
+    )
+    return _newest_trashed(tx, actor, handle, t.items.c.parent_id.in_(inside)) or _never_was(handle)
+
+
+def _never_was(handle: str) -> NotFound:
+    return NotFound(f"run {handle[:80]!r} not found")
+
+
+def _newest_trashed(tx: Tx, actor: Actor, handle: str, where: Any) -> Exception | None:
+    c = t.items.c
+    query = (
+        records.statement(Run, actor)
+        .where(and_(c.kind == Kind.run, c.handle == handle, c.state == State.trashed), where)
+        .order_by(c.id.desc())
+        .limit(1)
+    )
+    found = records.fetch(tx, Run, query)
+    return records.gone(tx, found[0]) if found else None
+
+
+# --- what a process sends ---------------------------------------------------------------------------------------------
+
+
+class Delivery(NamedTuple):
+    """What came from a process in one piece. ``batches`` were prepared without an id: the handle says whose they are."""
+
+    project: str
+    handle: str
+    batches: Sequence[Prepared] = ()
+    summary: Json | None = None
+    extra: Json | None = None
+    exit_code: int | None = None
+    """Set with the last piece: the process has ended."""
+
+
+class Delivered(NamedTuple):
+    """The run, and whether its process should stop."""
+
+    run_id: str
+    stop: bool
+
+
+def deliver(tx: Tx, actor: Actor, command: Delivery) -> Delivered:
+    """Store a piece; the same piece again changes nothing. Gone for a run in the trash."""
+    require(actor, "run.write")
+    run = find(tx, actor, command.project, command.handle)
+    for batch in command.batches:
+        history.append(tx, actor, batch._replace(id=run.id))
+    if not command.batches:
+        runs.heartbeat(tx, actor, Heartbeat(id=run.id))
+    stop = run.status == Status.stopped
+    if command.summary is not None or command.extra is not None:
+        _report(tx, actor, run, command)
+    if command.exit_code is not None:
+        _end(tx, actor, run, command.exit_code)
+    return Delivered(run.id, stop)
+
+
+def _report(tx: Tx, actor: Actor, run: Run, command: Delivery) -> None:
+    before = records.get_writable(tx, Run, actor, run.id)
+    summary = before.summary if command.summary is None else command.summary
+    extra = before.extra if command.extra is None else merge(before.extra, command.extra)
+    store(tx, before, msgspec.structs.replace(before, summary=summary, extra=extra))
+
+
+def _end(tx: Tx, actor: Actor, run: Run, exit_code: int) -> None:
+    if run.status not in (*BUSY, Status.crashed, Status.stopped) and run.exit_code == exit_code:
+        return  # said before
+    status = Status.finished if exit_code == 0 else Status.failed
+    if run.status == Status.stopped:
+        status = Status.stopped  # it was asked to stop, and did
+    runs.finish(tx, actor, FinishRun(id=run.id, status=status, exit_code=exit_code))
