@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -39,7 +39,6 @@ from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_b
 from labkeep.operations import files, history
 from labkeep.operations.accounts import once
 
-T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 BINARY = "application/octet-stream"

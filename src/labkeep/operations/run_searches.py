@@ -18,6 +18,7 @@ from labkeep.operations import sessions
 from labkeep.operations.projects import resolve
 from labkeep.storage import records, search
 from labkeep.storage import tables as t
+from labkeep.storage.histories import Standing
 from labkeep.storage.search import Plan
 from labkeep.storage.transaction import Tx
 
@@ -26,11 +27,15 @@ IDS = 500
 
 
 class Seen(NamedTuple):
-    """A run, its project, and the rows of its streams as far as they were asked for."""
+    """A run, its project, and where its streams stand; in lists only the history."""
 
     run: Run
     project: Project
-    rows: Mapping[str, int]
+    streams: Mapping[str, Standing]
+
+    def rows(self, stream: str) -> int:
+        """Rows of a stream, gaps included."""
+        return self.streams[stream].rows if stream in self.streams else 0
 
 
 class FindRun(Command, frozen=True, kw_only=True):
@@ -44,7 +49,7 @@ def find(tx: Tx, actor: Actor, command: FindRun) -> Seen:
     """The run. Gone when it is in the trash, NotFound when there is none."""
     require(actor, "run.read")
     run = sessions.find(tx, actor, command.project, command.handle)
-    return Seen(run, records.get(tx, Project, actor, run.parent_id), sessions.lengths(tx, run))
+    return Seen(run, records.get(tx, Project, actor, run.parent_id), sessions.standings(tx, run))
 
 
 class GetRun(Command, frozen=True, kw_only=True):
@@ -57,7 +62,7 @@ def get(tx: Tx, actor: Actor, command: GetRun) -> Seen:
     """The run with its project. NotFound, Gone."""
     require(actor, "run.read")
     run = records.get(tx, Run, actor, command.id)
-    return Seen(run, records.get(tx, Project, actor, run.parent_id), sessions.lengths(tx, run))
+    return Seen(run, records.get(tx, Project, actor, run.parent_id), sessions.standings(tx, run))
 
 
 class Selected(Command, frozen=True, kw_only=True):
@@ -94,8 +99,8 @@ def search_runs(tx: Tx, actor: Actor, command: SearchRuns) -> Matches:
     project = resolve(tx, actor, command.project)
     plan = _plan(tx, project, command, parse_order(command.order, command.spelling))
     found: Page[Run] = search.page_of(tx, actor, Run, plan, command.limit, command.cursor)
-    rows = _history_rows(tx, actor, [run.id for run in found.items])
-    return Matches([Seen(run, project, {"history": rows.get(run.id, 0)}) for run in found.items], found.next)
+    streams = _histories(tx, actor, [run.id for run in found.items])
+    return Matches([Seen(run, project, streams.get(run.id, {})) for run in found.items], found.next)
 
 
 def count(tx: Tx, actor: Actor, command: Selected) -> int:
@@ -129,13 +134,13 @@ def _plan(tx: Tx, project: Project, command: Selected, order: tuple[Order, ...])
     return Plan(Run, project.id, states, tree, order, equal)
 
 
-def _history_rows(tx: Tx, actor: Actor, run_ids: Sequence[str]) -> dict[str, int]:
+def _histories(tx: Tx, actor: Actor, run_ids: Sequence[str]) -> dict[str, Mapping[str, Standing]]:
     c = t.streams.c
-    found: dict[str, int] = {}
+    found: dict[str, Mapping[str, Standing]] = {}
     for start in range(0, len(run_ids), IDS):
         part = run_ids[start : start + IDS]
-        query = select(c.run_id, c.rows).where(
+        query = select(c.run_id, c.rows, c.unsealed, c.last_step).where(
             c.organization_id == actor.organization_id, c.run_id.in_(part), c.stream == "history"
         )
-        found.update((row[0], row[1]) for row in tx.execute(query))
+        found.update((run_id, {"history": Standing(*row)}) for run_id, *row in tx.execute(query))
     return found

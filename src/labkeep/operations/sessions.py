@@ -24,7 +24,7 @@ from labkeep.operations import history, runs
 from labkeep.operations.projects import resolve
 from labkeep.storage import histories, index, records
 from labkeep.storage import tables as t
-from labkeep.storage.histories import Prepared
+from labkeep.storage.histories import Prepared, Standing
 from labkeep.storage.metrics import Place
 from labkeep.storage.transaction import Tx
 
@@ -66,12 +66,12 @@ class Announce(Command, frozen=True, kw_only=True):
 
 
 class Announced(NamedTuple):
-    """A run, where it is, whether it was made just now, and the length of each of its streams."""
+    """A run, where it is, whether it was made just now, and where each of its streams stands."""
 
     run: Run
     project: Project
     inserted: bool
-    rows: dict[str, int]
+    streams: dict[str, Standing]
 
 
 def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
@@ -87,7 +87,7 @@ def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
     if known is None and not command.starts:
         raise missing(tx, actor, project.id, command.handle)
     if known is None:
-        return Announced(_create(tx, actor, project, command), project, True, dict.fromkeys(STREAMS, 0))
+        return Announced(_create(tx, actor, project, command), project, True, dict.fromkeys(STREAMS, Standing()))
     if command.only_new:
         raise AlreadyExists(f"run {command.handle!r} exists already in project {project.name}", id=known.id)
     before = records.get_writable(tx, Run, actor, known.id)
@@ -130,12 +130,12 @@ def store(tx: Tx, before: Run, after: Run) -> Run:
 
 def _announced(tx: Tx, actor: Actor, run: Run, project: Project | None = None) -> Announced:
     home = project or records.get(tx, Project, actor, run.parent_id)
-    return Announced(run, home, False, lengths(tx, run))
+    return Announced(run, home, False, standings(tx, run))
 
 
-def lengths(tx: Tx, run: Run, streams: Sequence[str] = STREAMS) -> dict[str, int]:
-    """Rows of each stream, gaps included: the next offset."""
-    return {name: histories.standing(tx, Place(run.organization_id, run.id, name)).rows for name in streams}
+def standings(tx: Tx, run: Run) -> dict[str, Standing]:
+    """Where each stream stands: the next offset and the highest step."""
+    return {name: histories.standing(tx, Place(run.organization_id, run.id, name)) for name in STREAMS}
 
 
 # --- which run is meant -----------------------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+"""The API of W&B: its client works against ``<server>/wandb``.
+
+An entity is a workspace, a run's short id is our handle, what it logs are streams of its history.
+docs/dialects/wandb.md says what is the same and what is not.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from labkeep.core.access import Actor
+from labkeep.dialects import Covered, Dialect
+from labkeep.dialects.wandb.errors import STATUS, encode
+from labkeep.dialects.wandb.routes import ROUTES
+from labkeep.dialects.wandb.translate import DIALECT as NAME
+from labkeep.http.auth import KeyRing, bearer
+
+PREFIX = "/wandb"
+
+
+async def _identify(keyring: KeyRing, request: Request) -> Actor:
+    return await keyring.identify(request, bearer(request))
+
+
+def _environment(url: str, key: str) -> dict[str, str]:
+    return {"WANDB_BASE_URL": url.rstrip("/") + PREFIX, "WANDB_API_KEY": key}
+
+
+COVERED: list[Covered] = []
+
+DIALECT = Dialect(
+    name=NAME,
+    title="W&B",
+    prefix=PREFIX,
+    routes=ROUTES,
+    encode_error=encode,
+    identify=_identify,
+    environment=_environment,
+    surface=COVERED,
+    errors=tuple(STATUS),
+    public=("/sdk/", "/storage/"),
+)

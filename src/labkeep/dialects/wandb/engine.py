@@ -1,0 +1,78 @@
+"""The schema with all of its resolvers, and the one endpoint that runs documents."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from labkeep.core.access import Actor
+from labkeep.dialects.wandb import accounts, files, histories, projects, runs
+from labkeep.dialects.wandb.context import Context
+from labkeep.dialects.wandb.graphql import Engine, Resolver
+from labkeep.http.auth import KeyRing, bearer
+from labkeep.http.urls import base_url
+from labkeep.http.wire import JSON, actor_of, decode_json, read_body, store_of
+
+MODULES = (accounts, projects, runs, histories, files)
+
+
+def _gathered() -> dict[str, dict[str, Resolver]]:
+    found: dict[str, dict[str, Resolver]] = {}
+    for module in MODULES:
+        for kind, fields in module.RESOLVERS.items():
+            found.setdefault(kind, {}).update(fields)
+    return found
+
+
+ENGINE = Engine(
+    Path(__file__).with_name("schema.graphql"), _gathered(), {"ArtifactCollection": lambda _value: "ArtifactSequence"}
+)
+
+
+class Asked(msgspec.Struct, frozen=True, rename="camel"):
+    """Body of a GraphQL request."""
+
+    query: str
+    variables: dict[str, Any] | None = None
+    operation_name: str | None = None
+
+
+async def graphql(request: Request) -> Response:
+    """POST /graphql."""
+    body = await read_body(request)
+    asked: Asked = decode_json(body, store_of(request).settings.max_json_depth, Asked)
+    document = ENGINE.document(asked.query)
+    variables = asked.variables or {}
+    actor = await actor_in(request, _entity(variables))
+    context = Context(store_of(request), actor, base_url(request))
+    data = await asyncio.to_thread(_run, document, variables, asked.operation_name, context)
+    return Response(data, media_type=JSON)
+
+
+def _run(document: Any, variables: dict[str, Any], name: str | None, context: Context) -> bytes:
+    return msgspec.json.encode({"data": ENGINE.run(document, variables, name, context)})
+
+
+def _entity(variables: dict[str, Any]) -> str:
+    """The entity that a request names, empty when it names none."""
+    nested = variables.get("input")
+    for place in (variables, nested if isinstance(nested, dict) else {}):
+        for name in ("entity", "entityName", "entity_name"):
+            if isinstance(place.get(name), str) and place[name]:
+                return str(place[name])
+    return ""
+
+
+async def actor_in(request: Request, entity: str) -> Actor:
+    """Who asks, in the workspace that the vendor calls entity; in the key's own when none is named. NotFound."""
+    if not entity:
+        return actor_of(request)
+    keyring: KeyRing = request.app.state.keyring
+    found = await keyring.identify(request, bearer(request), entity)
+    mine = actor_of(request)
+    return msgspec.structs.replace(found, client=mine.client, request_id=mine.request_id)

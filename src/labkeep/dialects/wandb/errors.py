@@ -1,0 +1,24 @@
+"""Errors in the envelope that the vendor's client shows to its user.
+
+The client retries 408, 429 and 5xx but 501, and 409 when it announces a run, until its user gives up: so a conflict
+must not be a 409, and whatever may pass must be retryable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response
+
+from labkeep.core.errors import LabkeepError, all_errors
+
+STATUS: dict[type[LabkeepError], int] = {kind: 400 if kind.status == 409 else kind.status for kind in all_errors()}
+"""Every class of ours -> the status that the client gets."""
+
+
+def encode(error: LabkeepError) -> Response:
+    """``{"errors": [{"message"}], "error"}``: the first for GraphQL, the second for everything else."""
+    status = STATUS.get(type(error), error.status)
+    shown = {"message": error.message, "extensions": {"code": error.code, "details": dict(error.details)}}
+    body = {"errors": [shown], "error": error.message, "data": None}
+    headers = {"retry-after": str(error.details.get("retry_after_s", 1))} if error.retry else None
+    return Response(msgspec.json.encode(body), status, headers, "application/json")

@@ -1,0 +1,204 @@
+"""GraphQL: our schema, made executable by tables of resolvers, and documents that are parsed and checked once.
+
+A resolver is a plain function ``(source, context, **arguments)``. Documents run in a thread, because resolvers wait for
+the database.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple, TypeGuard
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    build_schema,
+    execute,
+    parse,
+    specified_rules,
+    validate,
+)
+from graphql.pyutils import Undefined
+from graphql.validation import NoUnusedVariablesRule
+
+from labkeep.core.errors import Invalid, TooLarge, Unsupported
+
+Resolver = Callable[..., Any]
+Resolvers = Mapping[str, Mapping[str, Resolver]]
+"""Type -> field -> its resolver."""
+
+MAX_TEXT = 100_000
+"""Characters of a document."""
+
+MAX_DEPTH = 25
+"""Fields within fields."""
+
+MAX_FIELDS = 2_000
+"""Fields of a document, fragments counted wherever they are used."""
+
+MAX_DOCUMENTS = 512
+"""Documents that are remembered."""
+
+# The vendor's client sends variables that its own documents do not use.
+_RULES = tuple(rule for rule in specified_rules if rule is not NoUnusedVariablesRule)
+
+
+class Document(NamedTuple):
+    """A document that is known to be valid."""
+
+    node: DocumentNode
+    operations: Mapping[str, OperationType]
+
+
+class Engine:
+    """An executable schema with its cache of documents. Every method may be called from any thread."""
+
+    def __init__(self, sdl: Path, resolvers: Resolvers, types: Mapping[str, Callable[[Any], str]]) -> None:
+        self.schema = build_schema(sdl.read_text(encoding="utf-8"))
+        _attach(self.schema, resolvers)
+        for name, which in types.items():
+            interface = self.schema.type_map[name]
+            assert isinstance(interface, GraphQLInterfaceType)
+            interface.resolve_type = lambda value, _info, _type, which=which: which(value)
+        self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._lock = Lock()
+
+    def document(self, text: str) -> Document:
+        """The checked document. Invalid when it is none, Unsupported when it asks for what the schema has not got."""
+        found = self._documents.get(text)
+        if found is None:
+            found = self._checked(text)
+            with self._lock:
+                self._documents[text] = found
+                if len(self._documents) > MAX_DOCUMENTS:
+                    self._documents.popitem(last=False)
+        return found
+
+    def _checked(self, text: str) -> Document:
+        if len(text) > MAX_TEXT:
+            raise TooLarge(f"the document has {len(text)} characters; at most {MAX_TEXT} are taken", limit=MAX_TEXT)
+        try:
+            node = parse(text, no_location=True, max_tokens=MAX_TEXT)
+        except (GraphQLError, RecursionError) as error:
+            raise Invalid(f"the document cannot be read: {error}", path="query") from None
+        _check_size(node)
+        self._check_offered(node)
+        faults = validate(self.schema, node, _RULES, max_errors=1)
+        if faults:
+            raise Unsupported(f"not supported by this server: {faults[0].message}", path="query")
+        operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
+        return Document(node, {each.name.value if each.name else "": each.operation for each in operations})
+
+    def _check_offered(self, node: DocumentNode) -> None:
+        """Name the operation that is missing, before the validator speaks of types that come with it."""
+        for definition in node.definitions:
+            if not isinstance(definition, OperationDefinitionNode):
+                continue
+            root = self.schema.get_root_type(definition.operation)
+            for field in definition.selection_set.selections:
+                if isinstance(field, FieldNode) and (
+                    root is None or field.name.value not in (*root.fields, "__typename")
+                ):
+                    raise Unsupported(
+                        f"{definition.operation.value} {field.name.value} is not supported by this server",
+                        operation=field.name.value,
+                    )
+
+    def run(self, document: Document, variables: Mapping[str, Any], name: str | None, context: Any) -> Any:
+        """The data that the document asks for. Raises what the first resolver that failed raised."""
+        result: Any = execute(
+            self.schema,
+            document.node,
+            context_value=context,
+            variable_values=dict(variables),
+            operation_name=name or None,
+            is_awaitable=_never,
+        )
+        for error in result.errors or ():
+            if error.original_error is not None and not isinstance(error.original_error, GraphQLError):
+                raise error.original_error
+            raise Invalid(error.message, path=".".join(map(str, error.path or ())))
+        return result.data
+
+
+def _never(_value: Any) -> TypeGuard[Awaitable[Any]]:
+    return False
+
+
+def _attach(schema: GraphQLSchema, resolvers: Resolvers) -> None:
+    for type_name, fields in resolvers.items():
+        kind = schema.type_map[type_name]
+        assert isinstance(kind, GraphQLObjectType)
+        for field_name, resolver in fields.items():
+            kind.fields[field_name].resolve = partial(_call, resolver)
+    for root in (schema.query_type, schema.mutation_type):
+        for name, field in root.fields.items() if root else ():
+            if field.resolve is None:
+                field.resolve = partial(_refuse, name)
+
+
+def _refuse(name: str, _source: Any, _info: Any, **_arguments: Any) -> Any:
+    raise Unsupported(f"{name} is not supported by this server", operation=name)
+
+
+def _call(resolver: Resolver, source: Any, info: Any, **arguments: Any) -> Any:
+    return resolver(source, info.context, **arguments)
+
+
+def offered(engine: Engine, operation: OperationType) -> Iterator[str]:
+    """Root fields that a resolver answers."""
+    root = engine.schema.get_root_type(operation)
+    for name, field in (root.fields if root else {}).items():
+        if not (isinstance(field.resolve, partial) and field.resolve.func is _refuse):
+            yield name
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def _check_size(node: DocumentNode) -> None:
+    """Bound depth and number of fields before the validator, whose cost grows with both. Invalid for fragment cycles."""
+    fragments = {each.name.value: each for each in node.definitions if isinstance(each, FragmentDefinitionNode)}
+    left = MAX_FIELDS
+
+    def visit(selections: SelectionSetNode | None, depth: int, inside: frozenset[str]) -> None:
+        nonlocal left
+        if depth > MAX_DEPTH:
+            raise TooLarge(f"the document is nested deeper than {MAX_DEPTH} levels", limit=MAX_DEPTH)
+        for each in selections.selections if selections else ():
+            left -= 1
+            if left < 0:
+                raise TooLarge(f"the document asks for more than {MAX_FIELDS} fields", limit=MAX_FIELDS)
+            if isinstance(each, FragmentSpreadNode):
+                name = each.name.value
+                if name in inside:
+                    raise Invalid(f"fragment {name[:80]} contains itself", path="query")
+                if name in fragments:
+                    visit(fragments[name].selection_set, depth, inside | {name})
+            elif isinstance(each, InlineFragmentNode):
+                visit(each.selection_set, depth, inside)
+            elif isinstance(each, FieldNode):
+                visit(each.selection_set, depth + 1, inside)
+
+    for definition in node.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            visit(definition.selection_set, 1, frozenset())
+
+
+def given(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The arguments of these names that are there and not null."""
+    return {name: arguments[name] for name in names if arguments.get(name, Undefined) not in (None, Undefined)}

@@ -1,0 +1,159 @@
+"""Projects, and the lists of runs in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkeep.core.commands import CreateProject, Get, ItemVerb, ListProjects, UpdateProject
+from labkeep.core.entities import Json, Project
+from labkeep.core.errors import Gone, Invalid, NotFound
+from labkeep.dialects.wandb.accounts import user
+from labkeep.dialects.wandb.context import Context, global_id, number_of, own_id
+from labkeep.dialects.wandb.graphql import Resolvers, given
+from labkeep.dialects.wandb.translate import DIALECT, moment, parse_json
+from labkeep.operations import deletions, projects, resources, run_searches
+from labkeep.operations.run_searches import FindRun, SearchRuns, Seen, Selected
+
+PAGE = 50
+MOST = 1000
+
+
+def page_size(first: int | None) -> int:
+    """Objects in a page."""
+    return min(max(1, PAGE if first is None else first), MOST)
+
+
+def project(_root: Any, context: Context, name: str | None = None, **_entity: Any) -> Project | None:
+    """A live project by name; None when there is none."""
+    if not name:
+        return None
+    try:
+        return context.read(projects.get, Get(id=name))
+    except NotFound:
+        return None
+
+
+def list_projects(
+    _root: None, context: Context, after: str | None = None, first: int | None = None, **_more: Any
+) -> Json:
+    """Projects of the workspace, newest first."""
+    found = context.read(projects.list_, ListProjects(limit=page_size(first), cursor=after or None))
+    return connection(found.items, found.next)
+
+
+def connection(items: list[Any], following: str | None) -> Json:
+    """A page as the client reads it. It goes on from the last edge's cursor or from the page's, which are the same."""
+    cursor = following or ""
+    return {
+        "edges": [{"node": item, "cursor": cursor} for item in items],
+        "pageInfo": {"endCursor": cursor or None, "hasNextPage": following is not None},
+    }
+
+
+# --- runs of a project ------------------------------------------------------------------------------------------------
+
+
+def filters_in(text: str | None) -> Json:
+    """The filter of a list; an empty text is none."""
+    found = parse_json(text, "filters") if text else {}
+    if found is not None and not isinstance(found, dict):
+        raise Invalid("filters must be a JSON object", path="filters")
+    return found or {}
+
+
+def run(home: Project, context: Context, name: str, **_more: Any) -> Seen | None:
+    """A run by its short id. None when there is none, Gone when it is in the trash."""
+    try:
+        return context.read(run_searches.find, FindRun(project=home.name, handle=name))
+    except NotFound:
+        return None
+
+
+def bucket(home: Project, context: Context, name: str, **_more: Any) -> Seen | None:
+    """A run that a process asks for before it starts: one in the trash is none, so that the id can be used again."""
+    try:
+        return run(home, context, name)
+    except Gone:
+        return None
+
+
+def runs(
+    home: Project,
+    context: Context,
+    filters: str | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    order: str | None = None,
+) -> Json:
+    """One page of runs."""
+    asked = SearchRuns(
+        project=home.id,
+        filters=filters_in(filters),
+        order=order or "",
+        limit=page_size(first),
+        cursor=after or None,
+    )
+    found = context.read(run_searches.search_runs, asked)
+    return {**connection(found.items, found.next), "of": Selected(project=home.id, filters=asked.filters)}
+
+
+def run_count(home: Project, context: Context, filters: str | None = None) -> int:
+    """How many runs there are."""
+    return context.read(run_searches.count, Selected(project=home.id, filters=filters_in(filters)))
+
+
+# --- mutations --------------------------------------------------------------------------------------------------------
+
+
+def upsert_model(_root: None, context: Context, input: Json) -> Json:
+    """Make a project, or change its description."""
+    changes = given(input, "description")
+    if input.get("id"):
+        found = context.write(projects.update, UpdateProject(id=own_id("Project", input["id"]), **changes))
+        return {"project": found, "model": found, "inserted": False}
+    if not input.get("name"):
+        raise Invalid("a project needs a name", path="name")
+    asked = CreateProject(name=input["name"], dialect=DIALECT, **changes)
+    ensured = context.write(resources.ensure_project, asked)
+    return {"project": ensured.item, "model": ensured.item, "inserted": not ensured.found}
+
+
+def rename_project(_root: None, context: Context, input: Json) -> Json:
+    """Give a project another name."""
+    found = context.write(projects.update, UpdateProject(id=input["oldProjectName"], name=input["newProjectName"]))
+    return {"project": found, "model": found, "inserted": False}
+
+
+def delete_model(_root: None, context: Context, input: Json) -> Json:
+    """Trash a project with all that is in it."""
+    verb = ItemVerb(id=own_id("Project", input["id"]), on_running="stop", force=True)
+    context.write(deletions.trash_item, verb)
+    return {"success": True}
+
+
+RESOLVERS: Resolvers = {
+    "Query": {"project": project, "model": project, "projects": list_projects, "models": list_projects},
+    "Mutation": {"upsertModel": upsert_model, "renameProject": rename_project, "deleteModel": delete_model},
+    "Entity": {"project": project},
+    "Project": {
+        "id": lambda home, _context: global_id("Project", home.id),
+        "internalId": lambda home, _context: number_of(home.id),
+        "name": lambda home, _context: home.name,
+        "entityName": lambda _home, context: context.entity,
+        "entity": lambda _home, context: context.entity,
+        "description": lambda home, _context: home.description or None,
+        "access": lambda _home, _context: "PRIVATE",
+        "views": lambda _home, _context: "{}",
+        "createdAt": lambda home, _context: moment(home.created_at),
+        "updatedAt": lambda home, _context: moment(home.updated_at),
+        "isBenchmark": lambda _home, _context: False,
+        "readOnly": lambda _home, _context: False,
+        "user": lambda home, _context: user(home.created_by),
+        "run": run,
+        "bucket": bucket,
+        "runs": runs,
+        "runCount": run_count,
+        "totalSweeps": lambda _home, _context: 0,
+    },
+    "RunConnection": {"totalCount": lambda page, context: context.read(run_searches.count, page["of"])},
+}

@@ -1,0 +1,168 @@
+"""Fields of a run, and the mutations that make and change runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkeep.core.commands import ItemVerb, StopRun
+from labkeep.core.entities import Json
+from labkeep.core.errors import AlreadyExists, Invalid
+from labkeep.core.lifecycle import Status
+from labkeep.dialects.wandb.accounts import user
+from labkeep.dialects.wandb.context import Context, global_id, number_of, own_id
+from labkeep.dialects.wandb.graphql import Resolver, Resolvers
+from labkeep.dialects.wandb.translate import (
+    DIALECT,
+    config_in,
+    config_out,
+    internal_out,
+    moment,
+    parse_object,
+    state_of,
+    status_of,
+    summary_out,
+)
+from labkeep.operations import deletions, runs, sessions
+from labkeep.operations.run_searches import Seen
+from labkeep.operations.sessions import Announce, Announced, Changes
+
+STARTING = ("host", "jobProgram", "commit", "jobRepo")
+"""What a process says when it starts and in no later change."""
+
+MADE = "uncategorized"
+"""Where runs go that name no project."""
+
+
+def handle_of(seen: Seen) -> str:
+    """The short id: our handle, or the id of a run that has none."""
+    return seen.run.handle or seen.run.id
+
+
+def upsert_bucket(_root: None, context: Context, input: Json) -> Json:
+    """Make, announce or change a run."""
+    asked = announcement(input)
+    try:
+        found = context.write(sessions.announce, asked)
+    except AlreadyExists:  # two processes of one run started at the same moment, and the other came first
+        found = context.write(sessions.announce, asked)
+    return {"bucket": seen_of(found), "inserted": found.inserted}
+
+
+def seen_of(found: Announced) -> Seen:
+    """A run that was announced, as the source of its fields."""
+    return Seen(found.run, found.project, found.streams)
+
+
+def announcement(input: Json) -> Announce:
+    """The command of an upsert. Null is "as it is"."""
+    starts = any(input.get(name) is not None for name in STARTING)
+    edits = not input.get("name") and bool(input.get("id"))
+    if not input.get("name") and not edits:
+        raise Invalid("a run needs a name", path="name")
+    return Announce(
+        project=input.get("modelName") or MADE,
+        handle=None if edits else input["name"],
+        id=own_id("Run", input["id"]) if edits else None,
+        starts=starts or (not edits and input.get("state") is not None),
+        dialect=DIALECT,
+        changes=_changes(input),
+    )
+
+
+_PLAIN = {
+    "displayName": "name",
+    "description": "description",
+    "notes": "notes",
+    "groupName": "group",
+    "jobType": "job_type",
+}
+
+
+def _changes(input: Json) -> Changes:
+    found: dict[str, Any] = {ours: input[theirs] for theirs, ours in _PLAIN.items() if input.get(theirs) is not None}
+    if found.get("name") == "":
+        del found["name"]
+    if input.get("tags") is not None:
+        found["tags"] = tuple(tag for tag in input["tags"] if tag)
+    if input.get("config"):
+        found["config"], mine = config_in(input["config"])
+        found["extra"] = {DIALECT: mine}
+    if input.get("summaryMetrics"):
+        found["summary"] = parse_object(input["summaryMetrics"], "summaryMetrics")
+    if input.get("state"):
+        found["status"] = status_of(input["state"])
+    facts = {ours: input[theirs] for theirs, ours in _FACTS.items() if input.get(theirs)}
+    if facts:
+        found["metadata"] = facts
+    return Changes(**found)
+
+
+_FACTS = {"host": "host", "jobProgram": "program", "jobRepo": "repository", "commit": "commit"}
+"""What a process says of where it runs -> key of the run's metadata."""
+
+
+def update_state(_root: None, context: Context, input: Json) -> Json:
+    """Set the state of a run."""
+    changes = Changes(status=status_of(input["state"]))
+    context.write(sessions.announce, Announce(id=own_id("Run", input["id"]), changes=changes))
+    return {"success": True}
+
+
+def stop(_root: None, context: Context, input: Json) -> Json:
+    """Ask a run to stop."""
+    context.write(runs.stop, StopRun(id=own_id("Run", input["id"])))
+    return {"success": True}
+
+
+def delete(_root: None, context: Context, input: Json) -> Json:
+    """Trash a run. What is running is stopped: its process is told with its next request."""
+    verb = ItemVerb(id=own_id("Run", input["id"]), on_running="stop", force=True)
+    context.write(deletions.trash_item, verb)
+    return {"clientMutationId": input.get("clientMutationId")}
+
+
+def _fact(key: str) -> Resolver:
+    def resolve(seen: Seen, _context: Context) -> Any:
+        value = seen.run.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    return resolve
+
+
+RESOLVERS: Resolvers = {
+    "Mutation": {
+        "upsertBucket": upsert_bucket,
+        "updateRunState": update_state,
+        "stopRun": stop,
+        "deleteRun": delete,
+    },
+    "Run": {
+        "id": lambda seen, _context: global_id("Run", seen.run.id),
+        "name": lambda seen, _context: handle_of(seen),
+        "projectId": lambda seen, _context: number_of(seen.project.id),
+        "project": lambda seen, _context: seen.project,
+        "user": lambda seen, _context: user(seen.run.created_by),
+        "displayName": lambda seen, _context: seen.run.name,
+        "description": lambda seen, _context: seen.run.description or None,
+        "notes": lambda seen, _context: seen.run.notes or None,
+        "sweepName": lambda _seen, _context: None,
+        "state": lambda seen, _context: state_of(seen.run),
+        "group": lambda seen, _context: seen.run.group or None,
+        "jobType": lambda seen, _context: seen.run.job_type or None,
+        "commit": _fact("commit"),
+        "host": _fact("host"),
+        "readOnly": lambda _seen, _context: False,
+        "stopped": lambda seen, _context: seen.run.status == Status.stopped,
+        "tags": lambda seen, _context: seen.run.tags,
+        "createdAt": lambda seen, _context: moment(seen.run.created_at),
+        "updatedAt": lambda seen, _context: moment(seen.run.updated_at),
+        "heartbeatAt": lambda seen, _context: moment(seen.run.heartbeat_at or seen.run.finished_at),
+        "deletedAt": lambda _seen, _context: None,
+        "config": lambda seen, _context, keys=None: config_out(seen.run, keys),
+        "wandbConfig": lambda seen, _context, keys=None: internal_out(seen.run, keys),
+        "summaryMetrics": lambda seen, _context, keys=None: summary_out(seen.run, keys),
+        "historyLineCount": lambda seen, _context: seen.rows("history"),
+        "eventsLineCount": lambda seen, _context: seen.rows("system"),
+        "logLineCount": lambda seen, _context: seen.rows("console"),
+    },
+}

@@ -1,0 +1,102 @@
+"""Files of runs, looked for by name or pattern, counted, and taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, func, select
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import Command, FilePath, Key, Limit, Page
+from labkeep.core.entities import File, Run
+from labkeep.core.ids import Id
+from labkeep.operations.files import clean_path
+from labkeep.storage import blob_refs, records
+from labkeep.storage import tables as t
+from labkeep.storage.pages import cut, decode_cursor
+from labkeep.storage.transaction import Tx
+
+_COLUMNS = tuple(t.files.c[name] for name in File.__struct_fields__)
+
+
+class CountFiles(Command, frozen=True, kw_only=True):
+    """How many files a run has."""
+
+    id: Id
+
+
+class FindFiles(Command, frozen=True, kw_only=True):
+    """Files of a run: those at ``paths``, or like a pattern with SQL's ``%`` and ``_``, or all."""
+
+    id: Id
+    paths: list[FilePath] = []
+    like: Key = ""
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class RunFile(msgspec.Struct, frozen=True):
+    """A path of a run."""
+
+    id: Id
+    path: FilePath
+
+
+class DetachFiles(Command, frozen=True, kw_only=True):
+    """Files to take away from their runs."""
+
+    files: list[RunFile]
+
+
+def count(tx: Tx, actor: Actor, command: CountFiles) -> int:
+    """How many there are."""
+    run = _readable(tx, actor, command.id)
+    return int(tx.execute(select(func.count()).select_from(t.files).where(*_of(run))).scalar_one())
+
+
+def find(tx: Tx, actor: Actor, command: FindFiles) -> Page[File]:
+    """Files by path, in order of code points."""
+    run = _readable(tx, actor, command.id)
+    path = t.files.c.path
+    query = select(*_COLUMNS).where(*_of(run))
+    if command.paths:
+        query = query.where(path.in_([clean_path(name) for name in command.paths]))
+    elif command.like:
+        query = query.where(path.like(command.like, escape="\\"))
+    if command.cursor is not None:
+        query = query.where(path > decode_cursor(command.cursor, tuple[str])[0])
+    found = [File(**row) for row in tx.all(query.order_by(path).limit(command.limit + 1))]
+    return cut(found, command.limit, lambda file: file.path)
+
+
+def detach(tx: Tx, actor: Actor, command: DetachFiles) -> int:
+    """Take files away; what nobody else refers to is swept. Files that are gone already are passed over."""
+    require(actor, "run.write")
+    runs = {id: records.get_writable(tx, Run, actor, id) for id in sorted({file.id for file in command.files})}
+    gone = 0
+    for file in command.files:
+        gone += _detach(tx, actor, runs[file.id], clean_path(file.path))
+    for run in runs.values():
+        tx.audit(actor, "run.files_removed", run.id, count=sum(file.id == run.id for file in command.files))
+    return gone
+
+
+def _detach(tx: Tx, actor: Actor, run: Run, path: str) -> int:
+    where = (*_of(run), t.files.c.path == path)
+    found = tx.one(select(*_COLUMNS).where(*where))
+    if found is None:
+        return 0
+    tx.execute(delete(t.files).where(*where))
+    blob_refs.release(tx, actor.organization_id, {found["digest"]: 1})
+    records.add_bytes(tx, run.id, run.organization_id, -found["size"])
+    return 1
+
+
+def _readable(tx: Tx, actor: Actor, id: str) -> Run:
+    require(actor, "run.read")
+    return records.get(tx, Run, actor, id)
+
+
+def _of(run: Run) -> tuple[Any, ...]:
+    return t.files.c.organization_id == run.organization_id, t.files.c.owner_id == run.id
