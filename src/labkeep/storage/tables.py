@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Double,
     Index,
@@ -27,11 +28,13 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
+    literal_column,
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from labkeep.core.lifecycle import Kind, OnDelete, Role, State, Status
+from labkeep.core.lifecycle import LIVE, Kind, OnDelete, Role, State, Status
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -261,6 +264,13 @@ items = Table(
     ),
     comment="Everything that has a lifecycle. A purged row stays as a tombstone without content.",
 )
+
+
+def holds_name(items_: Any) -> ColumnElement[bool]:
+    """Whether an object holds its handle: spelled as in ``items_handle``, or SQLite would not use that index."""
+    live = [literal_column(f"'{state}'") for state in LIVE]
+    return and_(items_.c.state.in_(live), items_.c.handle.is_not(None))
+
 
 projects = Table(
     "projects",
