@@ -151,7 +151,7 @@ def _equal(left: Any, right: Any) -> bool | None:
         return None
     if _is_number(left) and _is_number(right):
         return bool(left == right)
-    return bool(identity(left) == identity(right)) and isinstance(left, str) == isinstance(right, str)
+    return bool(identity(left) == identity(right))
 
 
 def _unequal(left: Any, right: Any) -> bool | None:

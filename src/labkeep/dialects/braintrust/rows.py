@@ -162,7 +162,7 @@ async def insert_many(request: Request) -> Response:
     sets: list[TraceSet] = []
     inserted: dict[str, dict[str, tuple[int, int]]] = {}
     for word in HOMES:
-        objects = body.get(word) or {}
+        objects = {} if body.get(word) is None else body[word]
         if not isinstance(objects, dict):
             raise Invalid(f"{word} must be an object by id", path=word)
         for id, asked in objects.items():
