@@ -66,26 +66,26 @@ def create_version(tx: Tx, actor: Actor, command: CreateArtifactVersion) -> Arti
     """
     require(actor, "artifact.write")
     require(actor, "artifact_version.write")
-    aliases = _check_aliases(command.aliases)
+    aliases = check_aliases(command.aliases)
     project = resolve_project(tx, actor, command.project, create=True)
     if command.run_id is not None:
         records.get(tx, Run, actor, command.run_id)
-    collection = _collection(tx, actor, project, command)
-    manifest = _manifest(tx, actor, command.files)
-    newest = _newest(tx, actor, collection)
+    collection = collection_for(tx, actor, project, command)
+    manifest = manifest_of(tx, actor, command.files)
+    newest = newest_of(tx, actor, collection)
     if newest is not None and newest.digest == manifest.digest:
-        return _move_aliases(tx, actor, newest, (*aliases, LATEST), ())
+        return move_aliases(tx, actor, newest, (*aliases, LATEST), ())
     blob_refs.refer_all(tx, actor, Counter(entry.digest for entry in manifest.blobs))
     version = _new_version(tx, actor, collection, command, manifest)
     records.insert_items(tx, [version])
     index.add(tx, [version])
-    tx.insert(t.files, [_file_row(tx, version, entry) for entry in manifest.blobs])
+    tx.insert(t.files, [file_row(tx, version, entry) for entry in manifest.blobs])
     records.save(tx, collection, msgspec.structs.replace(collection, latest=collection.latest + 1))
     tx.audit(actor, "artifact_version.created", version.id, digest=version.digest, files=len(manifest.blobs))
-    return _move_aliases(tx, actor, version, (*aliases, LATEST), ())
+    return move_aliases(tx, actor, version, (*aliases, LATEST), ())
 
 
-def _collection(tx: Tx, actor: Actor, project: Project, command: CreateArtifactVersion) -> Artifact:
+def collection_for(tx: Tx, actor: Actor, project: Project, command: CreateArtifactVersion) -> Artifact:
     """The collection, locked, so that its versions are numbered one after the other."""
     found = records.find(tx, Artifact, actor, parent_id=project.id, handle=command.name, type=command.type)
     if found is not None:
@@ -143,7 +143,7 @@ def _new_version(
     )
 
 
-def _manifest(tx: Tx, actor: Actor, entries: Sequence[ManifestEntry]) -> Manifest:
+def manifest_of(tx: Tx, actor: Actor, entries: Sequence[ManifestEntry]) -> Manifest:
     """The entries in their normal form. Sizes of blobs are those of the stored bytes."""
     by_path = {clean_path(entry.path): entry for entry in entries}
     if len(by_path) < len(entries):
@@ -177,7 +177,8 @@ def _is_blob(entry: ManifestEntry) -> bool:
     return False
 
 
-def _file_row(tx: Tx, version: ArtifactVersion, entry: ManifestEntry) -> dict[str, object]:
+def file_row(tx: Tx, version: ArtifactVersion, entry: ManifestEntry) -> dict[str, object]:
+    """The row of one file of a version."""
     file = File(
         owner_id=version.id,
         path=entry.path,
@@ -197,14 +198,15 @@ def set_aliases(tx: Tx, actor: Actor, command: SetAliases) -> ArtifactVersion:
     require(actor, "artifact_version.write")
     version = records.get_writable(tx, ArtifactVersion, actor, command.id)
     collection = records.get_writable(tx, Artifact, actor, version.parent_id)
-    add = _check_aliases(command.add)
-    newest = _newest(tx, actor, collection)
+    add = check_aliases(command.add)
+    newest = newest_of(tx, actor, collection)
     if LATEST in command.remove or (LATEST in add and newest is not None and newest.id != version.id):
         raise Illegal(f"{LATEST!r} always is the newest version of {collection.name}: it moves by itself")
-    return _move_aliases(tx, actor, version, add, command.remove)
+    return move_aliases(tx, actor, version, add, command.remove)
 
 
-def _check_aliases(aliases: Iterable[str]) -> tuple[str, ...]:
+def check_aliases(aliases: Iterable[str]) -> tuple[str, ...]:
+    """The aliases, each once. Invalid for one that cannot be told from a version."""
     for alias in aliases:
         if not alias or set(alias) & set(":/") or not alias.isprintable() or _NUMBERED.fullmatch(alias):
             raise Invalid(
@@ -214,7 +216,7 @@ def _check_aliases(aliases: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(aliases))
 
 
-def _move_aliases(
+def move_aliases(
     tx: Tx, actor: Actor, version: ArtifactVersion, add: Sequence[str], remove: Collection[str]
 ) -> ArtifactVersion:
     """``version`` with its aliases changed; what it gains is taken from the versions that had it, also in the trash."""
@@ -254,9 +256,9 @@ def resolve(tx: Tx, actor: Actor, command: ResolveArtifact) -> ArtifactVersion:
     require(actor, "artifact.read")
     project = resolve_project(tx, actor, command.project)
     name, _, alias = command.name.partition(":")
-    collection = _by_name(tx, actor, project, name, command.type)
+    collection = by_name(tx, actor, project, name, command.type)
     if alias in ("", LATEST):
-        found = _newest(tx, actor, collection)
+        found = newest_of(tx, actor, collection)
     elif _NUMBERED.fullmatch(alias):
         found = records.find(tx, ArtifactVersion, actor, parent_id=collection.id, handle=alias)
     else:
@@ -267,7 +269,8 @@ def resolve(tx: Tx, actor: Actor, command: ResolveArtifact) -> ArtifactVersion:
     return found
 
 
-def _by_name(tx: Tx, actor: Actor, project: Project, name: str, type: str) -> Artifact:
+def by_name(tx: Tx, actor: Actor, project: Project, name: str, type: str) -> Artifact:
+    """The live collection of that name. NotFound; Conflict when several types have one."""
     c = t.items.c
     query = records.statement(Artifact, actor).where(
         c.parent_id == project.id, c.kind == Kind.artifact, c.handle == name, c.state.in_(LIVE)
@@ -290,7 +293,8 @@ def _live(actor: Actor, collection: Artifact) -> Select[tuple[object, ...]]:
     )
 
 
-def _newest(tx: Tx, actor: Actor, collection: Artifact) -> ArtifactVersion | None:
+def newest_of(tx: Tx, actor: Actor, collection: Artifact) -> ArtifactVersion | None:
+    """The live version of the highest number, or None."""
     query = _live(actor, collection).order_by(t.artifact_versions.c.number.desc()).limit(1)
     found = records.fetch(tx, ArtifactVersion, query)
     return found[0] if found else None

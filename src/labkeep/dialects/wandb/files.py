@@ -20,9 +20,9 @@ from labkeep.dialects.wandb.translate import moment
 from labkeep.http.auth import NOBODY
 from labkeep.http.transfers import in_thread, receive, send_file
 from labkeep.http.wire import run, store_of
-from labkeep.operations import capabilities, files, run_files, run_searches
+from labkeep.operations import capabilities, file_searches, files, run_searches
 from labkeep.operations.capabilities import Action, Capability, Redeemed, Sign
-from labkeep.operations.run_files import CountFiles, DetachFiles, FindFiles, RunFile
+from labkeep.operations.file_searches import CountFiles, DetachFiles, FindFiles, RunFile
 from labkeep.operations.run_searches import FindRun, Seen
 
 DOOR = "/storage"
@@ -127,7 +127,7 @@ def listed(
         limit=page_size(first),
         cursor=after or None,
     )
-    found = context.read(run_files.find, asked)
+    found = context.read(file_searches.find, asked)
     urls = links(context, "get", [(file.owner_id, file.path) for file in found.items])
     nodes = [shown(file, url) for file, url in zip(found.items, urls, strict=True)]
     return {**connection(nodes, found.next), "totalCount": len(nodes)}
@@ -161,7 +161,7 @@ def mark_uploaded(_root: None, _context: Context, input: Json) -> Json:
 def delete(_root: None, context: Context, input: Json) -> Json:
     """Take files of runs away."""
     wanted = [RunFile(*_file_parts(id)) for id in input["files"] if id]
-    context.write(run_files.detach, DetachFiles(files=wanted))
+    context.write(file_searches.detach, DetachFiles(files=wanted))
     return {"success": True}
 
 
@@ -173,7 +173,7 @@ def _file_parts(id: str) -> tuple[str, str]:
 
 
 def _count(seen: Seen, context: Context) -> int:
-    return context.read(run_files.count, CountFiles(id=seen.run.id))
+    return context.read(file_searches.count, CountFiles(id=seen.run.id))
 
 
 RESOLVERS: Resolvers = {

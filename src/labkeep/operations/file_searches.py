@@ -1,4 +1,4 @@
-"""Files of runs, looked for by name or pattern, counted, and taken away."""
+"""Files of runs, documents and artifact versions, looked for by name or pattern, counted, and taken away from runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, FilePath, Key, Limit, Page
-from labkeep.core.entities import File, Run
+from labkeep.core.entities import File, Item, Run
 from labkeep.core.ids import Id
 from labkeep.operations.files import clean_path
 from labkeep.storage import blob_refs, records
@@ -21,15 +21,17 @@ _COLUMNS = tuple(t.files.c[name] for name in File.__struct_fields__)
 
 
 class CountFiles(Command, frozen=True, kw_only=True):
-    """How many files a run has."""
+    """How many files an object has, ``hidden`` left out."""
 
     id: Id
+    hidden: Key = ""
 
 
 class FindFiles(Command, frozen=True, kw_only=True):
-    """Files of a run: those at ``paths``, or like a pattern with SQL's ``%`` and ``_``, or all."""
+    """Files of an object: those at ``paths``, or like a pattern with SQL's ``%`` and ``_``, or all but ``hidden``."""
 
     id: Id
+    hidden: Key = ""
     paths: list[FilePath] = []
     like: Key = ""
     limit: Limit = 100
@@ -51,15 +53,16 @@ class DetachFiles(Command, frozen=True, kw_only=True):
 
 def count(tx: Tx, actor: Actor, command: CountFiles) -> int:
     """How many there are."""
-    run = _readable(tx, actor, command.id)
-    return int(tx.execute(select(func.count()).select_from(t.files).where(*_of(run))).scalar_one())
+    owner = _readable(tx, actor, command.id)
+    query = select(func.count()).select_from(t.files).where(*_of(owner), t.files.c.path != command.hidden)
+    return int(tx.execute(query).scalar_one())
 
 
 def find(tx: Tx, actor: Actor, command: FindFiles) -> Page[File]:
     """Files by path, in order of code points."""
-    run = _readable(tx, actor, command.id)
+    owner = _readable(tx, actor, command.id)
     path = t.files.c.path
-    query = select(*_COLUMNS).where(*_of(run))
+    query = select(*_COLUMNS).where(*_of(owner), path != command.hidden)
     if command.paths:
         query = query.where(path.in_([clean_path(name) for name in command.paths]))
     elif command.like:
@@ -93,10 +96,11 @@ def _detach(tx: Tx, actor: Actor, run: Run, path: str) -> int:
     return 1
 
 
-def _readable(tx: Tx, actor: Actor, id: str) -> Run:
-    require(actor, "run.read")
-    return records.get(tx, Run, actor, id)
+def _readable(tx: Tx, actor: Actor, id: str) -> Item:
+    owner = records.get(tx, Item, actor, id)
+    require(actor, f"{owner.kind}.read")
+    return owner
 
 
-def _of(run: Run) -> tuple[Any, ...]:
-    return t.files.c.organization_id == run.organization_id, t.files.c.owner_id == run.id
+def _of(owner: Item) -> tuple[Any, ...]:
+    return t.files.c.organization_id == owner.organization_id, t.files.c.owner_id == owner.id
