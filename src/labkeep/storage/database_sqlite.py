@@ -45,6 +45,7 @@ _EVERYWHERE = (
     "temp_store=MEMORY",  # nothing that is deleted may linger in a temporary file
     "cache_size=-16384",
     "mmap_size=0",
+    "wal_autocheckpoint=4000",
 )
 _WRITER = (
     *_EVERYWHERE,

@@ -6,10 +6,12 @@ Every read names the organization and the workspace of the actor, so another ten
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, FromClause, Select, Table, and_, delete, select, type_coerce, update
+from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
 from labkeep.core.entities import Artifact, ArtifactVersion, Document, Item, Project, Run
@@ -17,6 +19,7 @@ from labkeep.core.errors import AlreadyExists, Gone, Illegal, NotFound, Stale
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.storage import tables as t
+from labkeep.storage.prepared import Converter, decode_rows, decoder
 from labkeep.storage.transaction import Tx
 
 E = TypeVar("E", bound=Item)
@@ -43,19 +46,30 @@ def extension_of(entity: type[Item]) -> Table[Any]:
     return _EXTENSION[entity][1]
 
 
-def _columns(entity: type[Item]) -> list[Any]:
+def columns_of(entity: type[Item]) -> list[Column[Any]]:
+    """The column behind each field of an entity, in the order of its fields."""
     if entity is Item:
         return [t.items.c[name] for name in Item.__struct_fields__]
     table = extension_of(entity)
     return [(t.items if name in _ITEM_FIELDS else table).c[name] for name in entity.__struct_fields__]
 
 
-_SELECT: dict[type[Item], Select[Any]] = {Item: select(*_columns(Item))} | {
-    entity: select(*_columns(entity)).select_from(
-        t.items.join(table, and_(t.items.c.organization_id == table.c.organization_id, t.items.c.id == table.c.id))
-    )
-    for entity, (_, table) in _EXTENSION.items()
-}
+def source_of(entity: type[Item]) -> FromClause:
+    """The tables of an entity, joined."""
+    if entity is Item:
+        return t.items
+    table = extension_of(entity)
+    return t.items.join(table, and_(t.items.c.organization_id == table.c.organization_id, t.items.c.id == table.c.id))
+
+
+def _select(entity: type[Item]) -> Select[Any]:
+    # Without the columns' types: whole columns are converted at once, by `make`.
+    columns: list[Any] = [type_coerce(column, NullType()) for column in columns_of(entity)]
+    return select(*columns).select_from(source_of(entity))
+
+
+_ENTITIES: tuple[type[Item], ...] = (Item, *_EXTENSION)
+_SELECT: dict[type[Item], Select[Any]] = {entity: _select(entity) for entity in _ENTITIES}
 
 
 def statement(entity: type[Item], actor: Actor) -> Select[Any]:
@@ -70,11 +84,18 @@ def scope(actor: Actor) -> tuple[ColumnElement[bool], ...]:
 
 def fetch(tx: Tx, entity: type[E], found: Select[Any]) -> list[E]:
     """The entities that ``found`` (made by `statement`) selects."""
-    return [_make(entity, row) for row in tx.execute(found)]
+    return make(entity, tx.execute(found).all(), tx.database)
 
 
-def _make(entity: type[E], row: Any) -> E:
-    return entity(**dict(zip(entity.__struct_fields__, row, strict=True)))
+def make(entity: type[E], rows: Sequence[Any], database: str) -> list[E]:
+    """Entities from rows as the driver gives them: the columns of `columns_of`, which may be followed by others."""
+    names = entity.__struct_fields__
+    return [entity(**dict(zip(names, row, strict=True))) for row in decode_rows(rows, _decoders(entity, database))]
+
+
+@cache
+def _decoders(entity: type[Item], database: str) -> list[Converter | None]:
+    return [decoder(column.type, database) for column in columns_of(entity)]
 
 
 def get(tx: Tx, entity: type[E], actor: Actor, id: str, *, states: Collection[State] = LIVE, lock: bool = False) -> E:
@@ -143,7 +164,7 @@ def find(tx: Tx, entity: type[E], actor: Actor, *, parent_id: str, handle: str, 
     """The live object with this handle in its container, or None."""
     c = t.items.c
     query = statement(entity, actor).where(
-        c.parent_id == parent_id, c.kind == kind_of(entity), c.handle == handle, c.state.in_(LIVE)
+        c.parent_id == parent_id, c.kind == kind_of(entity), c.handle == handle, t.holds_name(t.items)
     )
     if type is not None:
         query = query.where(c.type == type)
@@ -175,8 +196,8 @@ def insert_items(tx: Tx, items: Sequence[Item]) -> None:
         body = {name: values[name] for name in _ITEM_FIELDS}
         body["last_xact"] = 0
         bodies.append(body)
-    tx.execute(insert(t.items), bodies)
-    tx.execute(insert(table), extensions)
+    tx.insert(t.items, bodies)
+    tx.insert(table, extensions)
 
 
 def save(tx: Tx, before: E, after: E) -> E:

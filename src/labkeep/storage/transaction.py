@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, CursorResult, Executable, RowMapping, Table, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, CursorResult, Executable, RowMapping, Table
 
 from labkeep.core.access import Actor
 from labkeep.core.entities import AuditEvent
 from labkeep.core.ids import IdSource
 from labkeep.storage.chain import Noted
+from labkeep.storage.prepared import bulk
 from labkeep.storage.tables import EPOCH
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -68,16 +67,15 @@ class Tx:
 
     def insert(self, table: Table[Any], rows: Iterable[dict[str, Any]]) -> None:
         """Insert ``rows`` (all with the same keys); nothing when there are none."""
-        values = list(rows)
-        if values:
-            self.execute(insert(table), values)
+        self._write(table, list(rows), replace=False)
 
     def upsert(self, table: Table[Any], rows: Iterable[dict[str, Any]]) -> None:
         """Insert ``rows`` or replace what stands under their primary keys."""
-        values = list(rows)
-        if not values:
-            return
-        self.execute(_upsert(table, self.database, tuple(values[0])), values)
+        self._write(table, list(rows), replace=True)
+
+    def _write(self, table: Table[Any], rows: list[dict[str, Any]], *, replace: bool) -> None:
+        if rows:
+            bulk(table, tuple(rows[0]), self.database, replace).write(self.connection, rows)
 
     def audit(
         self,
@@ -120,16 +118,3 @@ class Tx:
         for _, event in self._events:
             msgspec.json.encode(event)
         return tuple(self._events)
-
-
-@cache
-def _upsert(table: Table[Any], database: str, names: tuple[str, ...]) -> Executable:
-    """The statement of `Tx.upsert`; made once, because making it costs more than running it."""
-    statement: Any = (postgresql.insert if database == "postgresql" else sqlite.insert)(table)
-    keys = [column.name for column in table.primary_key.columns]
-    changed = {name: statement.excluded[name] for name in names if name not in keys}
-    if changed:
-        upserted: Executable = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-    else:
-        upserted = statement.on_conflict_do_nothing(index_elements=keys)
-    return upserted
