@@ -372,3 +372,10 @@ def test_one_request_may_insert_and_judge_in_several_objects(api: TestClient, ex
         "dataset": {dataset: {"row_ids": ["d"]}},
     }
     assert row(api, experiment, "a")["scores"] == {"s": 1}
+
+
+def test_rows_of_one_object_share_a_transaction_whatever_else_they_name(
+    api: TestClient, experiment: str, project: str
+) -> None:
+    log(api, {"id": "1", "experiment_id": experiment}, {"id": "2", "experiment_id": experiment, "project_id": project})
+    assert len({event["_xact_id"] for event in fetch(api, experiment)}) == 1

@@ -106,8 +106,8 @@ def row_in(event: Any, place: str) -> RowIn:
         raise Invalid(f"{place} must be a JSON object", path=place)
     origin = event.get("origin")
     if "comment" in event and isinstance(origin, dict) and origin.get("id"):
-        return _comment_in(event, id_in(origin["id"], f"{place}.origin.id"))
-    id = id_in(event.get("id"), f"{place}.id")
+        return _comment_in(event, id_in(origin["id"], place, "origin.id"))
+    id = id_in(event.get("id"), place)
     root_id = root_in(event, place)
     if event.get("_object_delete"):
         return RowIn(id=id, delete=True, root_id=root_id)
@@ -135,21 +135,23 @@ def _comment_in(event: Json, id: str | None) -> RowIn:
     return RowIn(id=id, data={"comments": [shown]}, merge=True, union=UNITED)
 
 
-def id_in(value: Any, place: str) -> str | None:
+def id_in(value: Any, place: str, name: str = "id") -> str | None:
     """A row's id: text, or a number as text. None has the server make one."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise Invalid(f"{place} must be a text", path=place)
+    raise Invalid(f"{place}.{name} must be a text", path=f"{place}.{name}")
 
 
 def root_in(event: Json, place: str) -> str | None:
     """What groups the event's trace; None when it is a trace of its own."""
-    for name in ("root_span_id", "span_id", "_parent_id"):
-        if event.get(name) is not None and not (name == "span_id" and event.get("_parent_id") is not None):
-            return id_in(event[name], f"{place}.{name}")
-    return None
+    root, parent = event.get("root_span_id"), event.get("_parent_id")
+    if root is not None:
+        return id_in(root, place, "root_span_id")
+    if parent is not None:
+        return id_in(parent, place, "_parent_id")
+    return id_in(event.get("span_id"), place, "span_id")
 
 
 def _paths_in(paths: Any, place: str) -> tuple[tuple[str, ...], ...]:
@@ -197,7 +199,7 @@ def _feedback_row(item: Any, place: str) -> RowIn:
         data["audit_data"] = [{"source": source, "metadata": metadata}]
     if item.get("comment") is not None:
         data["comments"] = [{"comment": {"text": item["comment"]}, "source": source, "metadata": metadata}]
-    return RowIn(id=id_in(item["id"], f"{place}.id"), data=data, merge=True, keep=KEPT_ON_MERGE, union=UNITED)
+    return RowIn(id=id_in(item["id"], place), data=data, merge=True, keep=KEPT_ON_MERGE, union=UNITED)
 
 
 class Batch(NamedTuple):
@@ -212,16 +214,23 @@ def batch_in(rows: Any) -> Batch:
     if isinstance(rows, dict):
         raise Unsupported("overflow uploads are not offered: send the rows themselves")
     numbers: dict[Target, int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     sets: list[TraceSet] = []
     places: list[tuple[int, int]] = []
     for number, row in enumerate(rows_in(rows, "rows")):
-        target = target_in(rows[number], f"rows[{number}]")
-        at = numbers.setdefault(target, len(sets))
-        if at == len(sets):
-            sets.append(TraceSet(target=target, rows=[]))
+        ids = tuple(str(rows[number].get(name)) for name in _OWNERS)
+        at = seen.get(ids, -1)
+        if at < 0:
+            target = target_in(rows[number], f"rows[{number}]")
+            at = seen[ids] = numbers.setdefault(target, len(sets))
+            if at == len(sets):
+                sets.append(TraceSet(target=target, rows=[]))
         places.append((at, len(sets[at].rows)))
         sets[at].rows.append(row)
     return Batch(sets, places)
+
+
+_OWNERS = ("experiment_id", "dataset_id", "prompt_session_id", "project_id")
 
 
 def target_in(row: Json, place: str) -> Target:
