@@ -203,7 +203,7 @@ def _cut(picked: Iterator[_Picked], limit: int | None) -> tuple[Table, int | Non
 # --- segments in the blob store ---------------------------------------------------------------------------------------
 
 
-def segment_reader(blobs: Blobs, organization_id: str) -> ReadSegment:
+def segment_reader(blobs: Blobs, organization_id: str, whole_bytes: int = WHOLE_BYTES) -> ReadSegment:
     """Reads segments: from the file where the store has files, else whole when they are small, else in ranges."""
 
     def read_segment(segment: Segment, keys: Collection[str] | None, first: int | None, last: int | None) -> list[Part]:
@@ -213,7 +213,7 @@ def segment_reader(blobs: Blobs, organization_id: str) -> ReadSegment:
         path = blobs.path(organization_id, segment.digest)
         if path is not None:
             return segments.read(path, keys, first, last)
-        if keys is None or segment.size <= WHOLE_BYTES:
+        if keys is None or segment.size <= whole_bytes:
             return segments.read(blobs.read_all(organization_id, segment.digest), keys, first, last)
         file: Any = _BlobFile(blobs, organization_id, segment)
         return segments.read(file, keys, first, last)
