@@ -104,22 +104,12 @@ class ApiRun:
     ) -> Iterator[Json]:
         """Every row, exactly, in order, a page at a time. With ``keys`` only the rows that have all of them."""
         wanted = set(keys or ())
-        start = 0
-        while True:
-            rows = self._client.runs.history(
-                self.id,
-                keys=keys,
-                first_step=min_step,
-                last_step=max_step,
-                offset=start,
-                limit=page_size,
-                stream=stream,
-                include="trashed",
-            )
-            yield from (row for row in rows if wanted <= row.keys())
-            start += page_size
-            if len(rows) < page_size:
-                return
+        query: Json = {"keys": list(wanted), "first_step": min_step, "last_step": max_step, "limit": page_size}
+        start: int | None = 0
+        while start is not None:
+            part = self._client.runs.read_part(self.id, **query, stream=stream, include="trashed", offset=start)
+            yield from (row for row in part.batch.rows() if wanted <= row.keys())
+            start = part.next_offset
 
     def files(self) -> list[File]:
         """Files that were saved with it, by path."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
+from labkeep.client.transport import Answer
+from labkeep.core import json_values
 from labkeep.core.columns import LIMITS, STEP, TIMESTAMP, Batch, Limits, Numbers, Row, decode
+from labkeep.core.entities import Series
 from labkeep.core.errors import Invalid
 
 Points: TypeAlias = "tuple[Numbers, Numbers | list[Any]]"
@@ -33,6 +38,32 @@ def _row(index: int, row: Mapping[str, Any]) -> Row:
 def batch(data: bytes) -> Batch:
     """The batch in an answer."""
     return decode(data, ANSWER_LIMITS)
+
+
+class Part(NamedTuple):
+    """Part of a stream. ``total`` is where the stream ends, ``next_offset`` where the next part begins, None after the last."""
+
+    batch: Batch
+    total: int
+    next_offset: int | None
+
+
+def part(answer: Answer) -> Part:
+    """The part of a stream in an answer."""
+    following = answer.headers.get("labkeep-next-offset")
+    total = int(answer.headers.get("labkeep-total", "0"))
+    return Part(batch(answer.body), total, None if following is None else int(following))
+
+
+class Metric(Series, frozen=True, kw_only=True):
+    """A `Series` whose numbers may be written as text: NaN and the infinities have no other form in JSON."""
+
+    min: float | str | None = None  # type: ignore[assignment]  # a number again once it is decoded
+    max: float | str | None = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name in ("first", "last", "min", "max"):
+            msgspec.structs.force_setattr(self, name, json_values.from_json(getattr(self, name), 100))
 
 
 def points(found: Batch, key: str) -> Points:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -62,8 +63,11 @@ class AsyncHttpTransport:
             limits = httpx2.Limits(max_connections=100, max_keepalive_connections=IDLE_CONNECTIONS)
             client = httpx2.AsyncClient(limits=limits)
             guard = _closing(client)
-            await anext(guard)
             known = self._clients[loop] = (client, guard)
+            _forget_ended_loops()
+            _guards.setdefault(loop, set()).add(guard)
+            weakref.finalize(self, _abandon, weakref.ref(loop), guard).atexit = False
+            await anext(guard)
         return known[0]
 
     async def close(self) -> None:
@@ -72,6 +76,7 @@ class AsyncHttpTransport:
         known = self._clients.pop(asyncio.get_running_loop(), None)
         if known is not None:
             await known[1].aclose()
+            _guards.get(asyncio.get_running_loop(), set()).discard(known[1])
 
 
 async def _closing(client: httpx2.AsyncClient) -> AsyncGenerator[None]:
@@ -80,6 +85,37 @@ async def _closing(client: httpx2.AsyncClient) -> AsyncGenerator[None]:
         yield
     finally:
         await client.aclose()
+
+
+_guards: WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[None]]] = WeakKeyDictionary()
+"""Keeps the generators until their loop ends, also when whoever made the transport has dropped it unclosed."""
+
+ABANDONED_S = 1.0
+
+
+def _forget_ended_loops() -> None:
+    for loop in [loop for loop in _guards if loop.is_closed()]:
+        del _guards[loop]
+
+
+def _abandon(loop: weakref.ref[asyncio.AbstractEventLoop], guard: AsyncGenerator[None]) -> None:
+    """Close what nobody closed, a little later: a loop that is just ending does it itself, and would break off a task."""
+    living = loop()
+    if living is not None and not living.is_closed():
+        living.call_soon_threadsafe(living.call_later, ABANDONED_S, _close_abandoned, living, guard)
+
+
+def _close_abandoned(loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None]) -> None:
+    _closing_now.add(task := loop.create_task(_aclose(guard)))
+    task.add_done_callback(_closing_now.discard)
+
+
+async def _aclose(guard: AsyncGenerator[None]) -> None:
+    await guard.aclose()
+    _guards.get(asyncio.get_running_loop(), set()).discard(guard)
+
+
+_closing_now: set[asyncio.Task[None]] = set()
 
 
 def _headers(call: Call) -> dict[str, str]:

@@ -11,8 +11,8 @@ from msgspec import UNSET, UnsetType
 from labkeep.client import history, requests
 from labkeep.client._async.connection import AsyncPages
 from labkeep.client._async.items import AsyncItems
-from labkeep.client.history import Points
-from labkeep.core.columns import MEDIA_TYPE, Batch, encode_columns, encode_rows
+from labkeep.client.history import Part, Points
+from labkeep.core.columns import MEDIA_TYPE, encode_columns, encode_rows
 from labkeep.core.commands import Alive, Appended, Difference, Page
 from labkeep.core.entities import Json, Run, Series
 
@@ -168,7 +168,7 @@ class AsyncRuns(AsyncItems):
         """Rows of a stream, ``[{"_step": 0, "loss": 0.5}, …]``; ``_timestamp`` (seconds) where it is known.
 
         ``offset`` is the number of the first row: the same offset again replaces those rows, so that sending twice is
-        safe. Without it they go to the end. Gone when the run is in the trash.
+        safe. Without it they go to the end, once. Gone when the run is in the trash.
         """
         return await self.append_batch(id, encode_rows(history.rows(rows)), stream=stream, offset=offset)
 
@@ -200,9 +200,10 @@ class AsyncRuns(AsyncItems):
     ) -> Appended:
         """An encoded batch of `labkeep.core.columns`. What the two methods above send."""
         path = requests.path("/runs/{id}/history", id=id) + requests.query({"stream": stream, "offset": offset})
-        call = self._connection.call(
-            "POST", path, headers={"Content-Type": MEDIA_TYPE}, body=batch, repeatable=offset is not None
-        )
+        headers = {"Content-Type": MEDIA_TYPE}
+        if offset is None:
+            headers["Idempotency-Key"] = requests.idempotency_key()
+        call = self._connection.call("POST", path, headers=headers, body=batch)
         answer = await self._connection.send(call)
         return requests.parse(Appended, answer.body, "the append")
 
@@ -224,7 +225,7 @@ class AsyncRuns(AsyncItems):
         ``buckets`` asks for a sample: for each bucket of steps and each key, the rows with the least and the greatest
         value. ``include="trashed"`` also reads a run in the trash.
         """
-        return [*(await self.read_batch(id, **requests.given(locals(), "id"))).rows()]
+        return [*(await self.read_part(id, **requests.given(locals(), "id"))).batch.rows()]
 
     async def series(
         self,
@@ -242,24 +243,30 @@ class AsyncRuns(AsyncItems):
         Values are an ``array('q')`` when all are integers, and a list when some are not numbers.
         """
         fields = requests.given(locals(), "id", "key")
-        return history.points(await self.read_batch(id, keys=[key], **fields), key)
+        return history.points((await self.read_part(id, keys=[key], **fields)).batch, key)
 
-    async def read_batch(self, id: str, **query: Any) -> Batch:
-        """Part of a stream as one columnar batch; takes what `history` takes."""
+    async def read_part(self, id: str, **query: Any) -> Part:
+        """Part of a stream as one columnar batch, and where the next begins; takes what `history` takes."""
         path = requests.path("/runs/{id}/history", id=id) + requests.query(query)
         answer = await self._connection.send(self._connection.call("GET", path, headers={"Accept": MEDIA_TYPE}))
-        return history.batch(answer.body)
+        return history.part(answer)
 
     async def count_rows(self, id: str, *, stream: str = "history", include: str | None = None) -> int:
         """How many rows a stream has: the offset of the next one."""
-        path = requests.path("/runs/{id}/history", id=id)
-        page: Json = await self._connection.read(Json, path, stream=stream, limit=1, include=include)
-        return int(page["total"])
+        return (await self.read_part(id, **requests.given({"stream": stream, "limit": 1, "include": include}))).total
 
-    def metrics(self, id: str, *, stream: str | None = None, include: str | None = None) -> AsyncPages[Series]:
+    def metrics(
+        self,
+        id: str,
+        *,
+        stream: str | None = None,
+        include: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[Series]:
         """What is known of each key without reading it: count, first, last, min, max."""
         path = requests.path("/runs/{id}/series", id=id)
-        return self._connection.pages(Series, path, stream=stream, include=include)
+        return self._connection.pages(history.Metric, path, stream=stream, limit=limit, include=include, cursor=cursor)
 
     async def console(
         self, id: str, *, first: int | None = None, last: int | None = None, include: str | None = None
