@@ -33,7 +33,7 @@ def describe(plan: Plan, now: datetime) -> Iterator[str]:
         yield f"  frees the names: {_listed(plan.names_freed)}"
     for unbound in plan.unbinds:
         yield f"  unbinds: {clean(str(unbound.get('type', '')))} {clean(str(unbound.get('name', '')))}"
-    if plan.restorable_until is not None:
+    if plan.restorable_until is not None and plan.counts:
         when = plan.restorable_until.astimezone().strftime("%Y-%m-%d %H:%M")
         yield f"  can be restored until: {when} ({human(plan.restorable_until, now)})"
     if plan.verb == Verb.purge and plan.counts:
@@ -113,7 +113,8 @@ def verified(deletions: Sequence[Deletion]) -> str:
     counted: Counter[str] = Counter()
     for deletion in deletions:
         counted.update(deletion.counts)
+    held = size(sum(deletion.bytes for deletion in deletions))
     return (
-        f"purged {count_of(counted)}: freed {size(freed)}, verified "
+        f"purged {count_of(counted)} ({held}): freed {size(freed)} of files, verified "
         f"({count_of({'blob': blobs})} removed, {tables} tables and the blob store read again, nothing left)"
     )

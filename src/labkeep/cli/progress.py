@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from labkeep.cli.cells import clean
 from labkeep.cli.session import Session
 from labkeep.core.errors import LabkeepError, Unavailable
 
@@ -21,7 +22,7 @@ Show = Callable[["Job"], None]
 
 def wait_for(session: Session, id: str, *, timeout_s: float | None = None) -> Job:
     """The job once it is done. LabkeepError when it failed for good, Unavailable when time ran out."""
-    started, pause = time.monotonic(), EVERY_S
+    started, pause, failures = time.monotonic(), EVERY_S, 0
     with _bar(session) as show:
         while True:
             job = session.client.jobs.get(id)
@@ -30,6 +31,9 @@ def wait_for(session: Session, id: str, *, timeout_s: float | None = None) -> Jo
                 return job
             if job.state == "failed":
                 raise LabkeepError(f"job {id} ({job.task}) failed: {job.error}", job_id=id)
+            if job.error and job.attempts > failures:
+                failures = job.attempts
+                session.output.note(f"attempt {job.attempts} went wrong and is made again: {clean(job.error)}")
             if timeout_s is not None and time.monotonic() - started >= timeout_s:
                 raise Unavailable(f"job {id} ({job.task}) is still {job.state} after {timeout_s:g} s", job_id=id)
             time.sleep(pause)

@@ -71,8 +71,10 @@ def _check(request: Request) -> None:
     ways = [bool(request.targets), bool(request.deletion), bool(request.query or request.kind or request.project)]
     if sum(ways) != 1:
         also = ", --deletion ID" if request.verb in (Verb.restore, Verb.purge) else ""
+        listing = "; `labkeep trashed` lists what is in the trash" if request.verb in ASKS else ""
         raise Invalid(
-            f"say what to {request.verb}: TARGETs, or --query with --project{also}; one of them", path="target"
+            f"say what to {request.verb}: TARGETs, or --query with --project{also}; just one of them{listing}",
+            path="target",
         )
 
 
@@ -111,7 +113,7 @@ def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Out
 
 def _show_and_ask(session: Session, request: Request, plan: Proposal) -> None:
     """The plan on standard error, and a question where the verb destroys. Ends the command when the answer is no."""
-    if plan.counts or plan.blocked:
+    if plan.counts or plan.blocked > 1:  # one blocker by itself is the error
         for line in describe(plan, session.now()) if not session.json or request.asks else ():
             session.output.note(line)
     if plan.blocked:

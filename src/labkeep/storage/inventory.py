@@ -85,7 +85,8 @@ def _query(
             f"{selection.kind[:40]!r} is not a kind; use one of {', '.join(Kind)}", path="selection.kind"
         ) from None
     equal = {} if project_id is None else {"project_id": project_id}
-    plan = search.resolve(tx, entity, ListItems(q=selection.q), equal)
+    hidden = "" if State.active in states else next(iter(states))  # lists show what is active unless told otherwise
+    plan = search.resolve(tx, entity, ListItems(q=selection.q, state=hidden), equal)
     query = search.matching(tx, actor, plan)
     return query if "state" in selection.q else query.where(t.items.c.state.in_(states))
 

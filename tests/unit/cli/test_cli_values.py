@@ -248,12 +248,13 @@ def test_a_purge_reports_what_verified_it() -> None:
         key_id=ID,
         plan_hash="h",
         counts={"run": 2},
+        bytes=3072,
         created_at=NOW,
         restorable_until=NOW,
         verification={"freed_bytes": 1024, "tables_read": 12, "blobs_removed": 1},
     )
     other = msgspec.structs.replace(record, counts={"run": 1, "artifact": 1})
     assert verified([record, other]) == (
-        "purged 3 runs, 1 artifact: freed 2.0 KiB, verified "
+        "purged 3 runs, 1 artifact (6.0 KiB): freed 2.0 KiB of files, verified "
         "(2 blobs removed, 12 tables and the blob store read again, nothing left)"
     )
