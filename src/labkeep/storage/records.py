@@ -111,7 +111,10 @@ def get(tx: Tx, entity: type[E], actor: Actor, id: str, *, states: Collection[St
         query = query.with_for_update(of=t.items)
     found = fetch(tx, entity, query)
     if not found:
-        raise NotFound(f"{kind} {id} not found")
+        # What was purged has lost its row in the kind's own table; its tombstone says so.
+        purged = (t.items.c.id == id, t.items.c.kind == kind, t.items.c.state == State.purged)
+        tombstone = fetch(tx, Item, statement(Item, actor).where(*purged))
+        raise gone(tx, tombstone[0]) if tombstone else NotFound(f"{kind} {id} not found")
     if found[0].state not in states:
         raise gone(tx, found[0])
     return found[0]
