@@ -264,11 +264,11 @@ class FakeServer:
     def _get_runs_history(self, seen: Seen, id: str) -> Any:
         self._run(id)
         stored = self.streams.get((id, seen.query["stream"][0]), {})
-        if seen.headers.get("accept") != "application/vnd.labkeep.columns":
-            return {"rows": [], "total": len(stored), "next_offset": None}
-        found = [stored[n] for n in sorted(stored)]
+        first = int(seen.query.get("offset", ["0"])[0])
+        last = first + int(seen.query.get("limit", [str(len(stored))])[0])
+        found = [stored[n] for n in sorted(stored)][first:last]
         keys = seen.query.get("keys")
-        return encode_rows(
+        batch = encode_rows(
             [
                 (
                     r["_step"],
@@ -278,6 +278,8 @@ class FakeServer:
                 for r in found
             ]
         )
+        following = {"labkeep-next-offset": str(last)} if last < len(stored) else {}
+        return 200, {"labkeep-total": str(len(stored)), **following}, batch
 
     def _get_runs_series(self, seen: Seen, id: str) -> Any:
         stored = self.streams.get((id, seen.query["stream"][0]), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -244,9 +245,13 @@ def test_both_clients_work_with_a_real_connection(server: FakeServer) -> None:
 def test_an_async_client_that_nobody_closes_leaves_no_connection_open(server: FakeServer) -> None:
     clients = [AsyncLabkeep() for _ in range(3)]
     for client in clients:
-        asyncio.run(client_me(client))
-        asyncio.run(client_me(client))
+        asyncio.run(many(client))
+        asyncio.run(many(client))
+    asyncio.run(many(AsyncLabkeep()))
+    del clients, client
+    gc.collect()  # what is left open would be a ResourceWarning now
 
 
-async def client_me(client: AsyncLabkeep) -> None:
-    assert (await client.me()).user == "ada"
+async def many(client: AsyncLabkeep) -> None:
+    answers = await asyncio.gather(*(client.me() for _ in range(12)))
+    assert {answer.user for answer in answers} == {"ada"}
