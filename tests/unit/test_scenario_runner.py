@@ -52,4 +52,7 @@ def test_every_dialect_has_scenarios_and_every_scenario_a_dialect() -> None:
 
 
 def test_scenarios_are_chosen_by_the_start_of_their_names() -> None:
-    assert [script.stem[:3] for script in scenarios("braintrust", ["s03", "s1"])] == ["s03", "s11", "s16"]
+    every = scenarios("braintrust")
+    wanted = [script for script in every if script.stem.startswith("s03") or script.stem.startswith("s1")]
+    assert scenarios("braintrust", ["s03", "s1"]) == wanted
+    assert 0 < len(wanted) < len(every)
