@@ -85,7 +85,8 @@ def _rename(details: Mapping[str, Any]) -> str:
     if not taken:
         return ""
     names = " ".join(f"--name {offer['id']}={offer['suggestion']}" for offer in taken[:3])
-    return f"labkeep restore … {names}"
+    whole = f"--deletion {details['deletion_id']}" if details.get("deletion_id") else "…"
+    return f"labkeep restore {whole} {names}"
 
 
 def _override(details: Mapping[str, Any]) -> str:

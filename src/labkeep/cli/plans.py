@@ -115,6 +115,6 @@ def verified(deletions: Sequence[Deletion]) -> str:
         counted.update(deletion.counts)
     held = size(sum(deletion.bytes for deletion in deletions))
     return (
-        f"purged {count_of(counted)} ({held}): freed {size(freed)} of files, verified "
+        f"purged {count_of(counted)} ({held}): freed {size(freed)}, verified "
         f"({count_of({'blob': blobs})} removed, {tables} tables and the blob store read again, nothing left)"
     )

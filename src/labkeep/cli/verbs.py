@@ -13,7 +13,7 @@ from labkeep.cli.progress import wait_for
 from labkeep.cli.references import project_id, target_id
 from labkeep.cli.session import Session
 from labkeep.core.commands import Outcome
-from labkeep.core.errors import Invalid, Refused, Stale
+from labkeep.core.errors import AlreadyExists, Invalid, Refused, Stale
 from labkeep.core.lifecycle import Verb
 
 if TYPE_CHECKING:
@@ -102,13 +102,32 @@ def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Out
     for attempt in range(1, TRIES + 1):
         plan = _plan(session, request, selection)
         _show_and_ask(session, request, plan)
+        if request.deletion and not plan.counts:
+            return _again(session, request, request.deletion)
         try:
             return session.client.apply(plan, reason=request.reason, ticket=request.ticket)
+        except AlreadyExists as error:
+            raise _with_deletion(session, error) from error
         except Stale:
             if attempt == TRIES:
                 raise
             session.output.note("Something changed in between; this is how it would be now:")
     raise AssertionError("unreachable")
+
+
+def _again(session: Session, request: Request, deletion: str) -> Outcome:
+    """A deletion that holds nothing any more knows why: that is done already, or cannot be done any more."""
+    deletions = session.client.deletions
+    do = deletions.restore if request.verb == Verb.restore else deletions.purge
+    return do(deletion, reason=request.reason)
+
+
+def _with_deletion(session: Session, error: AlreadyExists) -> AlreadyExists:
+    """The error with the deletion to restore under another name."""
+    taken = error.details.get("taken") or [{}]
+    if id := taken[0].get("id"):
+        error.details = {**error.details, "deletion_id": session.client.items.get(id, include="trashed").deletion_id}
+    return error
 
 
 def _show_and_ask(session: Session, request: Request, plan: Proposal) -> None:

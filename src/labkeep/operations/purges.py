@@ -77,8 +77,8 @@ def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
     return len(ids)
 
 
-def begin_sweep(tx: Tx, actor: Actor, command: Sweep) -> list[str]:
-    """Mark the next unreferenced blobs; answers their digests."""
+def begin_sweep(tx: Tx, actor: Actor, command: Sweep) -> dict[str, int]:
+    """Mark the next unreferenced blobs; answers digest → bytes."""
     return purge.begin_sweep(tx, actor.organization_id, command.before, SWEEP)
 
 

@@ -92,16 +92,17 @@ def forget_answers(tx: Tx, organization_id: str) -> None:
 # --- blobs ------------------------------------------------------------------------------------------------------------
 
 
-def begin_sweep(tx: Tx, organization_id: str, before: datetime, limit: int) -> list[str]:
-    """Mark blobs that nothing refers to and that were last uploaded before a moment; answers their digests.
+def begin_sweep(tx: Tx, organization_id: str, before: datetime, limit: int) -> dict[str, int]:
+    """Mark blobs that nothing refers to and that were last uploaded before a moment; answers digest → bytes.
 
     A marked blob cannot be referred to any more, so its bytes can go without a race.
     """
     b = t.blobs.c
     idle = (b.organization_id == organization_id, b.refs <= 0, or_(b.created_at < before, b.swept_at.is_not(None)))
-    found = [row[0] for row in tx.execute(select(b.digest).where(*idle).order_by(b.digest).limit(limit))]
+    query = select(b.digest, b.size).where(*idle).order_by(b.digest).limit(limit)
+    found = {row[0]: row[1] for row in tx.execute(query)}
     if found:
-        marked = update(t.blobs).where(b.organization_id == organization_id, b.digest.in_(found), b.refs <= 0)
+        marked = update(t.blobs).where(b.organization_id == organization_id, b.digest.in_([*found]), b.refs <= 0)
         tx.execute(marked.values(swept_at=tx.now))
     return found
 

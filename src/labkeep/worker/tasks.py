@@ -27,8 +27,8 @@ def purge(store: Store, job: Job, progress: Progress) -> Json:
         progress.advance(removed)
     reach("purge.forgotten")
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
-    swept, left = sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
-    freed = store.database.reclaim().result()
+    swept, left, freed = sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
+    freed += store.database.reclaim().result()
     reach("purge.reclaimed")
     verified = purges.Verified(
         deletion_id=step.deletion_id, blobs_removed=swept, blobs_left=left, freed_bytes=freed, method=method(store)
@@ -49,18 +49,19 @@ def method(store: Store) -> Json:
     }
 
 
-def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progress) -> tuple[int, int]:
-    """Remove blobs that nothing refers to; answers how many went and how many were still there when read again."""
-    swept = left = 0
-    while digests := store.database.write(purges.begin_sweep, actor, sweep):
+def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progress) -> tuple[int, int, int]:
+    """Remove blobs that nothing refers to; answers how many went, how many were still there when read again, and bytes."""
+    swept = left = freed = 0
+    while sizes := store.database.write(purges.begin_sweep, actor, sweep):
+        digests = [*sizes]
         reach("purge.marked")
         store.blobs.delete(actor.organization_id, digests)
         left += sum(_is_there(store, actor, digest) for digest in digests)
         reach("purge.swept")
         store.database.write(purges.end_sweep, actor, purges.Swept(digests))
-        swept += len(digests)
+        swept, freed = swept + len(digests), freed + sum(sizes.values())
         progress.keep()
-    return swept, left
+    return swept, left, freed
 
 
 def _is_there(store: Store, actor: Actor, digest: str) -> bool:
@@ -106,7 +107,7 @@ def tidy(store: Store) -> None:
     sweep = purges.Sweep(store.database.clock() - IDLE_BLOB_AGE)
     for organization_id in store.database.read(purges.idle_organizations, nobody, sweep):
         actor = purges.system(organization_id, "")
-        while digests := store.database.write(purges.begin_sweep, actor, sweep):
+        while digests := [*store.database.write(purges.begin_sweep, actor, sweep)]:
             store.blobs.delete(organization_id, digests)
             store.database.write(purges.end_sweep, actor, purges.Swept(digests))
 

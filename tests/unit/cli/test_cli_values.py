@@ -255,6 +255,6 @@ def test_a_purge_reports_what_verified_it() -> None:
     )
     other = msgspec.structs.replace(record, counts={"run": 1, "artifact": 1})
     assert verified([record, other]) == (
-        "purged 3 runs, 1 artifact (6.0 KiB): freed 2.0 KiB of files, verified "
+        "purged 3 runs, 1 artifact (6.0 KiB): freed 2.0 KiB, verified "
         "(2 blobs removed, 12 tables and the blob store read again, nothing left)"
     )
