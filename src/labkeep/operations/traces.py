@@ -14,7 +14,7 @@ from labkeep.core.commands import Command, CreateRun, RowIn, WriteRows, WriteRow
 from labkeep.core.entities import Item, Project, Row, Run
 from labkeep.core.ids import Id
 from labkeep.core.lifecycle import Kind, Status
-from labkeep.operations import rows, runs
+from labkeep.operations import attachments, rows, runs
 from labkeep.operations.resources import get_live
 from labkeep.storage import records
 from labkeep.storage import rows as stored
@@ -41,10 +41,11 @@ class Target(Command, frozen=True):
 
 
 class TraceSet(Command, frozen=True, kw_only=True):
-    """Rows of one target."""
+    """Rows of one target. ``attachments`` are the keys of the attachments that they refer to."""
 
     target: Target
     rows: list[RowIn]
+    attachments: tuple[str, ...] = ()
 
 
 class WriteTraces(Command, frozen=True, kw_only=True):
@@ -57,15 +58,15 @@ class WriteTraces(Command, frozen=True, kw_only=True):
 def write(tx: Tx, actor: Actor, command: WriteTraces) -> list[Written]:
     """Write all of it or nothing. Answers in the order given."""
     owners = {target: _owner(tx, actor, target) for target in dict.fromkeys(part.target for part in command.sets)}
-    for target, owner in owners.items():
-        owners[target] = owner or _new_log(tx, actor, target.id, command.dialect)
-    sets = [WriteRows(id=_id(owners[part.target]), rows=part.rows) for part in command.sets]
-    return rows.write_sets(tx, actor, WriteRowSets(sets=sets))
-
-
-def _id(owner: Item | None) -> str:
-    assert owner is not None
-    return owner.id
+    found = {
+        target: _new_log(tx, actor, target.id, command.dialect) if owner is None else owner
+        for target, owner in owners.items()
+    }
+    sets = [WriteRows(id=found[part.target].id, rows=part.rows) for part in command.sets]
+    written = rows.write_sets(tx, actor, WriteRowSets(sets=sets))
+    for part in command.sets:
+        attachments.refer(tx, actor, found[part.target], part.attachments)
+    return written
 
 
 def _owner(tx: Tx, actor: Actor, target: Target) -> Item | None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from labkeep.core.access import Actor
 from labkeep.dialects import Dialect
+from labkeep.dialects.braintrust.attachments import DOOR
 from labkeep.dialects.braintrust.errors import STATUS, encode
 from labkeep.dialects.braintrust.routes import COVERED, ROUTES
 from labkeep.dialects.braintrust.translate import DIALECT as NAME
@@ -42,4 +43,5 @@ DIALECT = Dialect(
     environment=_environment,
     surface=COVERED,
     errors=tuple(STATUS),
+    public=(DOOR + "/",),
 )

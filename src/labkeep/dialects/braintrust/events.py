@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -243,6 +243,28 @@ def target_in(row: Json, place: str) -> Target:
     if row.get("project_id") is not None:
         return Target(Home.log, check_id(str(row["project_id"]), f"{place}.project_id"))
     raise Invalid(f"{place} names no experiment_id, dataset_id or project_id", path=place)
+
+
+ATTACHED = "braintrust_attachment"
+"""The type of a reference to an attachment, wherever in a row it stands."""
+
+
+def attached_in(value: Any) -> Iterator[str]:
+    """Keys of the attachments that a value refers to."""
+    if isinstance(value, dict):
+        if value.get("type") == ATTACHED and isinstance(value.get("key"), str):
+            yield value["key"]
+        for inner in value.values():
+            yield from attached_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from attached_in(inner)
+
+
+def with_attachments(part: TraceSet) -> TraceSet:
+    """``part`` with the keys that its rows refer to."""
+    keys = dict.fromkeys(key for row in part.rows for key in attached_in(row.data) if 0 < len(key) <= 1024)
+    return msgspec.structs.replace(part, attachments=tuple(keys))
 
 
 # --- out --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from labkeep.core.errors import LabkeepError, Unsupported
 from labkeep.dialects import Covered
-from labkeep.dialects.braintrust import account, definitions, legacy, objects, queries, rows
+from labkeep.dialects.braintrust import account, attachments, definitions, legacy, objects, queries, rows
 from labkeep.dialects.braintrust.errors import encode
 from labkeep.dialects.braintrust.surface import SURFACE
 
@@ -58,6 +58,18 @@ _DEFINITIONS: list[tuple[str, str, Handler]] = [
     )
 ]
 
+_ATTACHMENTS: list[tuple[str, str, Handler]] = [
+    ("POST", "/attachment", attachments.create),
+    ("GET", "/attachment", attachments.find),
+    ("POST", "/attachment/status", attachments.note),
+]
+
+_LINKS: list[tuple[str, str, Handler]] = [
+    ("PUT", attachments.DOOR + "/{token}", attachments.upload),
+    ("GET", attachments.DOOR + "/{token}", attachments.download),
+]
+"""Behind the links that we make ourselves."""
+
 _ACCOUNT: list[tuple[str, str, Handler]] = [
     ("POST", "/api/apikey/login", account.login),
     ("POST", "/api/base_experiment/get_id", objects.base_experiment),
@@ -76,7 +88,7 @@ _LEGACY: list[tuple[str, str, Handler]] = [
     ("GET", "/dataset-summary", legacy.summarize_dataset),
 ]
 
-HANDLERS: list[tuple[str, str, Handler]] = [*_OBJECTS, *_ROWS, *_DEFINITIONS, *_ACCOUNT, *_LEGACY]
+HANDLERS: list[tuple[str, str, Handler]] = [*_OBJECTS, *_ROWS, *_DEFINITIONS, *_ATTACHMENTS, *_ACCOUNT, *_LEGACY]
 
 
 def _in_envelope(handler: Handler) -> Handler:
@@ -110,7 +122,7 @@ COVERED = [Covered(group, method, path, (method, _shape(path)) in _SERVED) for g
 """Every operation of the vendor's clients, and whether it is answered."""
 
 ROUTES = [
-    *(Route(path, _in_envelope(handler), methods=[method]) for method, path, handler in HANDLERS),
+    *(Route(path, _in_envelope(handler), methods=[method]) for method, path, handler in (*HANDLERS, *_LINKS)),
     *(
         Route(operation.path, _in_envelope(_unsupported), methods=[operation.method])
         for operation in COVERED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from labkeep.core.ids import check_id
 from labkeep.dialects.braintrust import events as ev
 from labkeep.dialects.braintrust.objects import path_id
 from labkeep.dialects.braintrust.translate import DATASET, DIALECT
-from labkeep.http.wire import actor_of, answer, decode_json, read_body, read_json, run, store_of
+from labkeep.http.wire import actor_of, answer, decode_json, read_body, run, store_of
 from labkeep.operations import traces
 from labkeep.operations.traces import Home, ReadTraces, Target, TracePage, TraceSet, WriteTraces
 
@@ -40,18 +40,32 @@ def target(word: str, id: str) -> Target:
     return Target(home, check_id(id, "id"), type)
 
 
-async def write(request: Request, sets: list[TraceSet]) -> list[Written]:
+class Body(NamedTuple):
+    """A request's object, and whether anything in it may refer to an attachment."""
+
+    fields: dict[str, Any]
+    attached: bool
+
+
+async def write(request: Request, body: Body, sets: list[TraceSet]) -> list[Written]:
     """Write rows of several objects in one transaction."""
+    if body.attached:
+        sets = [ev.with_attachments(part) for part in sets]
     return await run(request, traces.write, WriteTraces(sets=sets, dialect=DIALECT), writes=True)
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    body = await read_json(request)
-    if body is None:
-        return {}
-    if not isinstance(body, dict):
+async def _body(request: Request, *, lenient: bool = False) -> Body:
+    data, depth = await read_body(request), store_of(request).settings.max_json_depth
+    try:
+        fields = decode_json(data, depth) if data.strip() else {}
+    except Invalid:
+        mended = ev.repaired(data) if lenient else None
+        if mended is None:
+            raise
+        fields = decode_json(mended, depth)
+    if not isinstance(fields, dict):
         raise Invalid("the body must be a JSON object", path="$")
-    return body
+    return Body(fields, ev.ATTACHED.encode() in data)
 
 
 # --- one object -------------------------------------------------------------------------------------------------------
@@ -61,8 +75,9 @@ def insert(word: str) -> Handler:
     """POST /v1/{word}/{id}/insert."""
 
     async def handle(request: Request) -> Response:
-        rows = ev.rows_in((await _body(request)).get("events"))
-        [written] = await write(request, [TraceSet(target=target(word, path_id(request)), rows=rows)])
+        body = await _body(request)
+        rows = ev.rows_in(body.fields.get("events"))
+        [written] = await write(request, body, [TraceSet(target=target(word, path_id(request)), rows=rows)])
         return answer({"row_ids": written.ids, "xact_id": ev.xact_out(written.xact)})
 
     return handle
@@ -72,8 +87,9 @@ def feedback(word: str) -> Handler:
     """POST /v1/{word}/{id}/feedback."""
 
     async def handle(request: Request) -> Response:
-        rows = ev.feedback_in((await _body(request)).get("feedback"))
-        await write(request, [TraceSet(target=target(word, path_id(request)), rows=rows)])
+        body = await _body(request)
+        rows = ev.feedback_in(body.fields.get("feedback"))
+        await write(request, body, [TraceSet(target=target(word, path_id(request)), rows=rows)])
         return answer({"status": "success"})
 
     return handle
@@ -85,7 +101,7 @@ def fetch(word: str) -> Handler:
     async def handle(request: Request) -> Response:
         asked = dict(request.query_params)
         if request.method == "POST":
-            asked |= await _body(request)
+            asked |= (await _body(request)).fields
         where = target(word, path_id(request))
         return await _page(request, where, asked)
 
@@ -135,25 +151,11 @@ def limit_in(value: Any) -> int:
 
 async def logs3(request: Request) -> Response:
     """POST /logs3: what the SDK logs in the background. All of it is stored, or none."""
-    body = await _lenient_body(request)
-    batch = ev.batch_in(body.get("rows"))
-    written = await write(request, batch.sets)
+    body = await _body(request, lenient=True)
+    batch = ev.batch_in(body.fields.get("rows"))
+    written = await write(request, body, batch.sets)
     ids = [written[number].ids[at] for number, at in batch.places]
     return answer({"ids": ids, "xact_id": ev.xact_out(max((part.xact for part in written), default=0))})
-
-
-async def _lenient_body(request: Request) -> dict[str, Any]:
-    data, depth = await read_body(request), store_of(request).settings.max_json_depth
-    try:
-        body = decode_json(data, depth)
-    except Invalid:
-        mended = ev.repaired(data)
-        if mended is None:
-            raise
-        body = decode_json(mended, depth)
-    if not isinstance(body, dict):
-        raise Invalid("the body must be a JSON object", path="$")
-    return body
 
 
 async def insert_many(request: Request) -> Response:
@@ -162,14 +164,14 @@ async def insert_many(request: Request) -> Response:
     sets: list[TraceSet] = []
     inserted: dict[str, dict[str, tuple[int, int]]] = {}
     for word in HOMES:
-        objects = {} if body.get(word) is None else body[word]
+        objects = {} if body.fields.get(word) is None else body.fields[word]
         if not isinstance(objects, dict):
             raise Invalid(f"{word} must be an object by id", path=word)
         for id, asked in objects.items():
             events, more = _asked(asked, f"{word}.{id}")
             inserted.setdefault(word, {})[id] = (len(sets), len(events))
             sets.append(TraceSet(target=target(word, id), rows=[*events, *more]))
-    written = await write(request, sets)
+    written = await write(request, body, sets)
     return answer(
         {
             word: {id: {"row_ids": written[number].ids[:count]} for id, (number, count) in ids.items()}
