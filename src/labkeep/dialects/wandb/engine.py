@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from labkeep.core.access import Actor
-from labkeep.dialects.wandb import accounts, files, histories, projects, runs
+from labkeep.dialects.wandb import accounts, artifact_writes, artifacts, files, histories, projects, runs
 from labkeep.dialects.wandb.context import Context
 from labkeep.dialects.wandb.graphql import Engine, Resolver
 from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.urls import base_url
 from labkeep.http.wire import JSON, actor_of, decode_json, read_body, store_of
 
-MODULES = (accounts, projects, runs, histories, files)
+MODULES = (accounts, projects, runs, histories, files, artifacts, artifact_writes)
 
 
 def _gathered() -> dict[str, dict[str, Resolver]]:

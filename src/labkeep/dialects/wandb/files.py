@@ -13,6 +13,7 @@ from starlette.responses import Response
 from labkeep.core.commands import AttachFile, GetFile
 from labkeep.core.entities import File, Json
 from labkeep.core.errors import NotFound
+from labkeep.dialects.wandb import manifests
 from labkeep.dialects.wandb.context import Context, global_id, own_id, parts_of
 from labkeep.dialects.wandb.graphql import Resolvers
 from labkeep.dialects.wandb.projects import connection, page_size
@@ -20,13 +21,20 @@ from labkeep.dialects.wandb.translate import moment
 from labkeep.http.auth import NOBODY
 from labkeep.http.transfers import in_thread, receive, send_file
 from labkeep.http.wire import run, store_of
-from labkeep.operations import capabilities, file_searches, files, run_searches
+from labkeep.operations import capabilities, drafts, file_searches, files, run_searches
 from labkeep.operations.capabilities import Action, Capability, Redeemed, Sign
+from labkeep.operations.drafts import GetUpload, PutDraftFile
 from labkeep.operations.file_searches import CountFiles, DetachFiles, FindFiles, RunFile
 from labkeep.operations.run_searches import FindRun, Seen
 
 DOOR = "/storage"
 """Path below which links lead."""
+
+DRAFT = "draft"
+"""Purpose of links that fill an artifact version which is not committed yet."""
+
+MADE_UP = "manifest"
+"""Purpose of links to the manifest of a version that has none."""
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -60,14 +68,15 @@ async def store(request: Request, given: Capability) -> Response:
     """Keep the body as the file that the link is for. The same upload again changes nothing."""
     stored = await receive(request)
     await in_thread(files.keep, store_of(request), request.state.actor, stored)
-    command = AttachFile(
-        id=given.owner,
-        path=given.path,
-        digest=stored.digest,
-        size=stored.size,
-        media_type=request.headers.get("content-type", "application/octet-stream")[:255],
-    )
-    await run(request, files.attach, command, writes=True)
+    media_type = request.headers.get("content-type", "application/octet-stream")[:255]
+    if given.purpose == DRAFT:
+        put = PutDraftFile(id=given.owner, path=given.path, digest=stored.digest, media_type=media_type)
+        await run(request, drafts.put_file, put, writes=True)
+    else:
+        attach = AttachFile(
+            id=given.owner, path=given.path, digest=stored.digest, size=stored.size, media_type=media_type
+        )
+        await run(request, files.attach, attach, writes=True)
     return Response(headers={"etag": f'"{stored.digest}"'})
 
 
@@ -76,7 +85,14 @@ async def download(request: Request) -> Response:
     given = await redeem(request)
     if given.action != "get":
         raise NotFound("this link is for uploads")
-    response = await send_file(request, GetFile(id=given.owner, path=given.path))
+    if given.purpose == MADE_UP:
+        found = await run(request, drafts.get, GetUpload(id=given.owner), writes=False)
+        response = Response(
+            manifests.made_up(found.version, found.files.values(), global_id("Artifact", given.owner)),
+            media_type="application/json",
+        )
+    else:
+        response = await send_file(request, GetFile(id=given.owner, path=given.path))
     response.headers["access-control-allow-origin"] = "*"
     return response
 

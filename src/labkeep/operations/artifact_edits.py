@@ -1,0 +1,81 @@
+"""Editing what is beside the content of artifacts: descriptions, metadata, tags and all aliases at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import Command, Key, Name, Tags, Text
+from labkeep.core.entities import Artifact, ArtifactVersion, Item, Json, Project
+from labkeep.core.ids import Id
+from labkeep.core.merge import merge
+from labkeep.operations import artifacts, drafts
+from labkeep.operations.artifact_searches import Held, Home
+from labkeep.operations.artifacts import LATEST
+from labkeep.storage import index, records
+from labkeep.storage.transaction import Tx
+
+
+class EditVersion(Command, frozen=True, kw_only=True):
+    """``metadata`` and ``aliases`` replace what is there; ``extra`` merges deeply."""
+
+    id: Id
+    description: Text | UnsetType = UNSET
+    metadata: Json | UnsetType = UNSET
+    extra: Json | UnsetType = UNSET
+    aliases: Tags | UnsetType = UNSET
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+
+
+def edit_version(tx: Tx, actor: Actor, command: EditVersion) -> Held:
+    """The version as it is now. Its files cannot change."""
+    require(actor, "artifact_version.write")
+    before = records.get_writable(tx, ArtifactVersion, actor, command.id)
+    fields: dict[str, Any] = {"tags": _tags(before, command.add_tags, command.remove_tags)}
+    for name in ("description", "metadata"):
+        if (value := getattr(command, name)) is not UNSET:
+            fields[name] = value
+    if command.extra is not UNSET:
+        fields["extra"] = merge(before.extra, command.extra)
+    after = records.save(tx, before, msgspec.structs.replace(before, **fields))
+    index.change(tx, before, after)
+    if command.aliases is not UNSET and not drafts.is_draft(after):
+        wanted = artifacts.check_aliases(command.aliases)
+        gone = [alias for alias in after.aliases if alias not in wanted and alias != LATEST]
+        after = artifacts.move_aliases(tx, actor, after, [alias for alias in wanted if alias != LATEST], gone)
+    return drafts.held(tx, actor, after)
+
+
+class EditCollection(Command, frozen=True, kw_only=True):
+    """Fields of a collection."""
+
+    id: Id
+    name: Name | UnsetType = UNSET
+    type: Key | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+
+
+def edit_collection(tx: Tx, actor: Actor, command: EditCollection) -> Home:
+    """The collection as it is now. AlreadyExists when the new name is taken."""
+    require(actor, "artifact.write")
+    before = records.get_writable(tx, Artifact, actor, command.id)
+    fields: dict[str, Any] = {"tags": _tags(before, command.add_tags, command.remove_tags)}
+    for name in ("name", "type", "description"):
+        if (value := getattr(command, name)) is not UNSET:
+            fields[name] = value
+    name, type = fields.get("name", before.name), fields.get("type", before.type)
+    if (name, type) != (before.name, before.type):
+        records.check_handle(tx, Artifact, actor, parent_id=before.parent_id, handle=name, type=type)
+        fields["handle"] = name
+    after = records.save(tx, before, msgspec.structs.replace(before, **fields))
+    return Home(after, records.get(tx, Project, actor, after.parent_id))
+
+
+def _tags(item: Item, add: Tags, remove: Tags) -> tuple[str, ...]:
+    return tuple(tag for tag in dict.fromkeys((*item.tags, *add)) if tag not in remove)

@@ -1,0 +1,327 @@
+"""Artifact versions that come in pieces: started, fed one file after the other, and committed as a whole.
+
+A draft is a version without a number that lies beside the collection it is for: no list of versions shows it, nothing
+resolves to it, and it becomes visible, complete and numbered, in the one transaction that commits it. It has its id
+from the start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, select
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import (
+    Command,
+    CreateArtifactVersion,
+    Digest,
+    FilePath,
+    Key,
+    ManifestEntry,
+    Name,
+    Ref,
+    Tags,
+    Text,
+)
+from labkeep.core.entities import Artifact, ArtifactVersion, File, Json, Project
+from labkeep.core.errors import Illegal, Invalid, NotFound
+from labkeep.core.ids import Id
+from labkeep.core.lifecycle import LIVE, Kind
+from labkeep.core.merge import merge
+from labkeep.operations import artifacts, sessions
+from labkeep.operations.artifact_searches import Held
+from labkeep.operations.artifacts import LATEST
+from labkeep.operations.files import clean_media_type, clean_path
+from labkeep.operations.projects import resolve
+from labkeep.storage import blob_refs, index, records
+from labkeep.storage import tables as t
+from labkeep.storage.transaction import Tx
+
+UNNUMBERED = -1
+"""Number of a draft."""
+
+_DRAFT = "draft"
+"""Key of ``extra`` under which a draft keeps what its version will have."""
+
+CLIENT_ID, FOREIGN_DIGEST = "foreign.client_id", "foreign.digest"
+"""Paths of the index: what a version is called, and what its content is, by whoever made it."""
+
+
+class StartDraft(Command, frozen=True, kw_only=True):
+    """A draft for the collection ``name``, which is made when missing.
+
+    ``digest`` is the maker's own digest of the content: a version that has it already is answered instead.
+    ``client_id`` is what the maker calls the draft: sending the same again makes no second one.
+    """
+
+    project: Ref
+    name: Name
+    type: Name
+    digest: Key
+    client_id: Key = ""
+    run: Key = ""
+    """Handle of the run, in the same project, that makes it."""
+    description: Text = ""
+    metadata: Json = {}
+    extra: Json = {}
+    tags: Tags = ()
+    aliases: Tags = ()
+    dialect: Key = "native"
+
+
+def is_draft(version: ArtifactVersion) -> bool:
+    """Whether the version is not committed yet."""
+    return version.number == UNNUMBERED
+
+
+def start(tx: Tx, actor: Actor, command: StartDraft) -> Held:
+    """A new draft, or what is there already."""
+    require(actor, "artifact.write")
+    require(actor, "artifact_version.write")
+    aliases = tuple(alias for alias in artifacts.check_aliases(command.aliases) if alias != LATEST)
+    project = resolve(tx, actor, command.project, create=True)
+    collection = artifacts.collection_for(tx, actor, project, _as_version(command, project))
+    same = find_indexed(tx, actor, project, FOREIGN_DIGEST, command.digest, collection)
+    if same is not None:
+        return Held(artifacts.move_aliases(tx, actor, same, aliases, ()), collection, project)
+    known = find_indexed(tx, actor, project, CLIENT_ID, command.client_id) if command.client_id else None
+    if known is not None:
+        return Held(known, collection, project)
+    run_id = sessions.find(tx, actor, project.name, command.run).id if command.run else None
+    draft = _draft(
+        tx, actor, collection, command, {"collection_id": collection.id, "run_id": run_id, "aliases": aliases}
+    )
+    records.insert_items(tx, [draft])
+    if command.client_id:
+        index.put(tx, draft, {CLIENT_ID: command.client_id})
+    return Held(draft, collection, project)
+
+
+def _as_version(command: StartDraft, project: Project) -> CreateArtifactVersion:
+    return CreateArtifactVersion(project=project.id, name=command.name, type=command.type, dialect=command.dialect)
+
+
+def _draft(tx: Tx, actor: Actor, collection: Artifact, command: StartDraft, plan: Json) -> ArtifactVersion:
+    return ArtifactVersion(
+        id=tx.new_id(),
+        organization_id=actor.organization_id,
+        kind=Kind.artifact_version,
+        workspace_id=actor.workspace_id,
+        parent_id=collection.parent_id,
+        project_id=collection.project_id,
+        type=collection.type,
+        name="draft",
+        description=command.description,
+        tags=tuple(dict.fromkeys(command.tags)),
+        metadata=command.metadata,
+        extra={**command.extra, _DRAFT: {**plan, "digest": command.digest}},
+        dialect=command.dialect,
+        created_by=actor.name,
+        created_at=tx.now,
+        updated_at=tx.now,
+        number=UNNUMBERED,
+        digest="",
+    )
+
+
+def find_indexed(
+    tx: Tx, actor: Actor, project: Project, path: str, text: str, collection: Artifact | None = None
+) -> ArtifactVersion | None:
+    """The newest live version or draft of the project, or of one collection, with this text under this path."""
+    f, c = t.fields.c, t.items.c
+    mine = select(f.item_id).where(f.project_id == project.id, f.path == path, f.text.is_not(None), f.text == text)
+    query = records.statement(ArtifactVersion, actor).where(c.id.in_(mine), c.state.in_(LIVE))
+    if collection is not None:
+        query = query.where(c.parent_id == collection.id)
+    found = records.fetch(tx, ArtifactVersion, query.order_by(c.id.desc()).limit(1))
+    return found[0] if found else None
+
+
+# --- files of a draft -------------------------------------------------------------------------------------------------
+
+
+class PutDraftFile(Command, frozen=True, kw_only=True):
+    """Put an uploaded blob under a path of a draft; what was there is replaced."""
+
+    id: Id
+    path: FilePath
+    digest: Digest
+    media_type: Key = "application/octet-stream"
+
+
+def put_file(tx: Tx, actor: Actor, command: PutDraftFile) -> File:
+    """Attach a file. The same again changes nothing, also after the commit; Illegal when the content differs then."""
+    require(actor, "artifact_version.write")
+    version = records.get_writable(tx, ArtifactVersion, actor, command.id)
+    path = clean_path(command.path)
+    before = _files(tx, version, [path]).get(path)
+    if before is not None and before.digest == command.digest:
+        return before
+    if not is_draft(version):
+        raise Illegal(f"artifact version {version.name} is committed: make a new version")
+    size = blob_refs.refer(tx, actor, command.digest)
+    if before is not None:
+        blob_refs.release(tx, actor.organization_id, {before.digest: 1})
+    file = File(
+        owner_id=version.id,
+        path=path,
+        digest=command.digest,
+        size=size,
+        media_type=clean_media_type(command.media_type),
+        created_at=tx.now,
+    )
+    tx.upsert(t.files, [{"organization_id": version.organization_id, **msgspec.structs.asdict(file)}])
+    records.add_bytes(tx, version.id, version.organization_id, size - (before.size if before else 0))
+    return file
+
+
+def _files(tx: Tx, version: ArtifactVersion, paths: Sequence[str] = ()) -> dict[str, File]:
+    f = t.files.c
+    query = select(*(f[name] for name in File.__struct_fields__)).where(
+        f.organization_id == version.organization_id, f.owner_id == version.id
+    )
+    if paths:
+        query = query.where(f.path.in_(paths))
+    return {row["path"]: File(**row) for row in tx.all(query)}
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A draft, or a version that is committed already, with the files that it has."""
+
+    version: ArtifactVersion
+    files: dict[str, File]
+
+
+class GetUpload(Command, frozen=True, kw_only=True):
+    """What was uploaded for a draft."""
+
+    id: Id
+
+
+def get(tx: Tx, actor: Actor, command: GetUpload) -> Upload:
+    """The draft and its files."""
+    require(actor, "artifact_version.read")
+    version = records.get(tx, ArtifactVersion, actor, command.id)
+    return Upload(version, _files(tx, version))
+
+
+class AnnotateDraft(Command, frozen=True, kw_only=True):
+    """Keep something with a draft; it merges deeply."""
+
+    id: Id
+    extra: Json
+
+
+def annotate(tx: Tx, actor: Actor, command: AnnotateDraft) -> ArtifactVersion:
+    """The draft with what is kept. A version that is committed stays as it is."""
+    require(actor, "artifact_version.write")
+    before = records.get_writable(tx, ArtifactVersion, actor, command.id)
+    if not is_draft(before):
+        return before
+    return records.save(tx, before, msgspec.structs.replace(before, extra=merge(before.extra, command.extra)))
+
+
+# --- committing -------------------------------------------------------------------------------------------------------
+
+
+class CommitDraft(Command, frozen=True, kw_only=True):
+    """Make a draft a version with exactly these files. ``kept`` are paths of the draft that stay beside them.
+
+    ``extra`` merges deeply.
+    """
+
+    id: Id
+    extra: Json = {}
+    entries: list[ManifestEntry]
+    kept: list[FilePath] = []
+
+
+def commit(tx: Tx, actor: Actor, command: CommitDraft) -> Held:
+    """The version, with the next number of its collection. Committing again answers it."""
+    require(actor, "artifact_version.write")
+    draft = records.get_writable(tx, ArtifactVersion, actor, command.id)
+    if not is_draft(draft):
+        return held(tx, actor, draft)
+    plan = draft.extra[_DRAFT]
+    collection = records.get_writable(tx, Artifact, actor, plan["collection_id"])
+    manifest = artifacts.manifest_of(tx, actor, command.entries)
+    uploaded = _files(tx, draft)
+    kept = [uploaded[path] for path in command.kept if path in uploaded]
+    _replace_files(tx, actor, draft, uploaded, manifest, kept)
+    name = f"v{collection.latest}"
+    extra = merge({key: value for key, value in draft.extra.items() if key != _DRAFT}, command.extra)
+    if manifest.references:
+        extra["references"] = [msgspec.to_builtins(entry) for entry in manifest.references]
+    version = msgspec.structs.replace(
+        draft,
+        parent_id=collection.id,
+        name=name,
+        handle=name,
+        number=collection.latest,
+        digest=manifest.digest,
+        run_id=plan["run_id"],
+        bytes=manifest.bytes + sum(file.size for file in kept),
+        extra=extra,
+    )
+    version = records.save(tx, draft, version)
+    index.add(tx, [version])
+    index.put(tx, version, {FOREIGN_DIGEST: plan["digest"]})
+    records.save(tx, collection, msgspec.structs.replace(collection, latest=collection.latest + 1))
+    tx.audit(actor, "artifact_version.created", version.id, digest=version.digest, files=len(manifest.blobs))
+    version = artifacts.move_aliases(tx, actor, version, (*plan["aliases"], LATEST), ())
+    return held(tx, actor, version)
+
+
+def _replace_files(
+    tx: Tx,
+    actor: Actor,
+    draft: ArtifactVersion,
+    uploaded: dict[str, File],
+    manifest: artifacts.Manifest,
+    kept: list[File],
+) -> None:
+    """Exactly the files of the manifest and those that are kept; references move with them."""
+    wanted = Counter(entry.digest for entry in manifest.blobs) + Counter(file.digest for file in kept)
+    blob_refs.refer_all(tx, actor, wanted)
+    blob_refs.release(tx, actor.organization_id, Counter(file.digest for file in uploaded.values()))
+    f = t.files.c
+    tx.execute(delete(t.files).where(f.organization_id == draft.organization_id, f.owner_id == draft.id))
+    rows: list[dict[str, Any]] = [artifacts.file_row(tx, draft, entry) for entry in manifest.blobs]
+    rows += [{"organization_id": draft.organization_id, **msgspec.structs.asdict(file)} for file in kept]
+    tx.insert(t.files, rows)
+
+
+def held(tx: Tx, actor: Actor, version: ArtifactVersion) -> Held:
+    """A version or draft with its collection and project."""
+    collection_id = version.extra[_DRAFT]["collection_id"] if is_draft(version) else version.parent_id
+    collection = records.get(tx, Artifact, actor, collection_id)
+    if collection.project_id is None:
+        raise Invalid(f"artifact {collection.name} is in no project")
+    return Held(version, collection, records.get(tx, Project, actor, collection.project_id))
+
+
+class FindDraft(Command, frozen=True, kw_only=True):
+    """A version or draft by id, or by what its maker calls it."""
+
+    id: Id | None = None
+    client_id: Key = ""
+
+
+def find(tx: Tx, actor: Actor, command: FindDraft) -> Held:
+    """The version with its collection and project. NotFound, Gone."""
+    require(actor, "artifact_version.read")
+    if command.id is not None:
+        return held(tx, actor, records.get(tx, ArtifactVersion, actor, command.id))
+    f, c = t.fields.c, t.items.c
+    mine = select(f.item_id).where(
+        f.organization_id == actor.organization_id, f.path == CLIENT_ID, f.text == command.client_id
+    )
+    query = records.statement(ArtifactVersion, actor).where(c.id.in_(mine), c.state.in_(LIVE))
+    found = records.fetch(tx, ArtifactVersion, query.limit(1))
+    if not found:
+        raise NotFound(f"artifact {command.client_id[:80]!r} not found")
+    return held(tx, actor, found[0])
