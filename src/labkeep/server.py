@@ -22,6 +22,7 @@ from labkeep.core.access import Actor
 from labkeep.core.errors import Invalid, Unavailable
 from labkeep.dialects import Dialect
 from labkeep.dialects.braintrust import DIALECT as BRAINTRUST
+from labkeep.dialects.wandb import DIALECT as WANDB
 from labkeep.http import errors, health, openapi, wire
 from labkeep.http.app import edge
 from labkeep.http.auth import KeyRing, bearer
@@ -35,7 +36,7 @@ from labkeep.storage.database import open_database, open_reader, utc_now
 from labkeep.worker.jobs import Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 
-DIALECTS: tuple[Dialect, ...] = (BRAINTRUST,)
+DIALECTS: tuple[Dialect, ...] = (BRAINTRUST, WANDB)
 """Every foreign API that is served."""
 
 

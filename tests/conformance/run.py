@@ -48,8 +48,16 @@ def _braintrust(server: LiveServer) -> dict[str, str]:
     }
 
 
+def _wandb(server: LiveServer) -> dict[str, str]:
+    return {
+        "WANDB_BASE_URL": f"{server.url}/wandb",
+        "WANDB_API_KEY": server.new_key(user="wandb-user"),
+    }
+
+
 DIALECTS: dict[str, Dialect] = {
     "braintrust": Dialect(_braintrust),
+    "wandb": Dialect(_wandb),
 }
 
 

@@ -37,7 +37,7 @@ SYSTEMS: dict[str, System] = {
         ("braintrust", "braintrust-api"),
         served=True,
     ),
-    "wandb": System("/wandb", {"WANDB_BASE_URL": "{url}", "WANDB_API_KEY": "{key}"}, ("wandb",)),
+    "wandb": System("/wandb", {"WANDB_BASE_URL": "{url}", "WANDB_API_KEY": "{key}"}, ("wandb",), served=True),
     "aymara": System("/aymara", {"AYMARA_AI_BASE_URL": "{url}", "AYMARA_AI_API_KEY": "{key}"}, ("aymara-ai-sdk",)),
     "keywordsai": System(
         "/keywordsai", {"KEYWORDS_AI_BASE_URL": "{url}", "KEYWORDSAI_API_KEY": "{key}"}, ("keywordsai",)
