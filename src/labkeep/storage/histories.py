@@ -251,14 +251,16 @@ def _overwrite(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared,
     if _holds(parts, offset, batch.table.slice(0, before.rows - offset)):
         return _append_rest(tx, owner, place, batch, before.rows - offset, before.rows)
     change = _splice(tx, place, old, parts, offset, batch)
-    if place.stream not in UNSUMMARISED:
-        if offset < sealed_end(tx, place):
-            metrics.mark_stale(tx, owner, place, batch.summaries, at_end=end >= before.rows)
-        else:
-            keys = set().union(batch.table.keys(), *(table.keys() for _, table in parts))
-            metrics.rebuild(tx, owner, place, keys, summarise_chunks(tx, place, keys))
-    if offset < sealed_end(tx, place):
+    over_sealed = offset < sealed_end(tx, place)
+    if over_sealed:
         _request(tx, owner, place, " again", later=RESEAL_AFTER)
+    if place.stream in UNSUMMARISED:
+        return change
+    if over_sealed:
+        metrics.mark_stale(tx, owner, place, batch.summaries, at_end=end >= before.rows)
+    else:
+        keys = set().union(batch.table.keys(), *(table.keys() for _, table in parts))
+        metrics.rebuild(tx, owner, place, keys, summarise_chunks(tx, place, keys))
     return change
 
 
