@@ -248,7 +248,7 @@ class Run:
         live.discard(self)
         if self._capture is not None:
             self._capture.close()
-        code = self.exit_code if exit_code is None else exit_code
+        code = self.exit_code if exit_code is None else int(exit_code)
         self.status, self.exit_code = self._final_status(code), code
         at = datetime.now(UTC).isoformat()
         clean = self._lanes.close(

@@ -10,7 +10,9 @@ from msgspec import UNSET, UnsetType
 from labkeep.client import requests
 from labkeep.client._async.connection import AsyncConnection, AsyncPages
 from labkeep.client._async.items import AsyncItems
+from labkeep.core.commands import TrashedItem
 from labkeep.core.entities import Environment, Link, Project
+from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.ids import is_id
 
 
@@ -65,7 +67,19 @@ class AsyncProjects(AsyncItems):
         return await self._connection.write(Project, "PATCH", requests.path("/projects/{id}", id=id), body)
 
     async def _item_id(self, id: str) -> str:
-        return id if is_id(id) else (await self.get(id, include="trashed")).id
+        if is_id(id):
+            return id
+        try:
+            return (await self.get(id)).id
+        except NotFound:
+            # What is in the trash has given its name up: another project may have it, and several may have had it.
+            trashed = self._connection.pages(TrashedItem, requests.path("/trash"), kind="project")
+            named = [item.id async for item in trashed if item.name == id]
+            if len(named) > 1:
+                raise Invalid(f"{len(named)} projects in the trash were called {id}; say which by its id") from None
+            if not named:
+                raise
+            return str(named[0])
 
 
 class AsyncEnvironments:

@@ -11,7 +11,9 @@ from msgspec import UNSET, UnsetType
 from labkeep.client import requests
 from labkeep.client._sync.connection import Connection, Pages
 from labkeep.client._sync.items import Items
+from labkeep.core.commands import TrashedItem
 from labkeep.core.entities import Environment, Link, Project
+from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.ids import is_id
 
 
@@ -66,7 +68,19 @@ class Projects(Items):
         return self._connection.write(Project, "PATCH", requests.path("/projects/{id}", id=id), body)
 
     def _item_id(self, id: str) -> str:
-        return id if is_id(id) else (self.get(id, include="trashed")).id
+        if is_id(id):
+            return id
+        try:
+            return (self.get(id)).id
+        except NotFound:
+            # What is in the trash has given its name up: another project may have it, and several may have had it.
+            trashed = self._connection.pages(TrashedItem, requests.path("/trash"), kind="project")
+            named = [item.id for item in trashed if item.name == id]
+            if len(named) > 1:
+                raise Invalid(f"{len(named)} projects in the trash were called {id}; say which by its id") from None
+            if not named:
+                raise
+            return str(named[0])
 
 
 class Environments:
