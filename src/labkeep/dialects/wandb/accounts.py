@@ -15,6 +15,9 @@ from labkeep.operations import accounts
 MOST = 1000
 """Users, teams or keys in one answer."""
 
+NEWEST = "0.31.0"
+"""Newest client that this dialect is tested with."""
+
 FEATURES: dict[str, bool] = {}
 """Features of newer servers by name. A feature that is not named is not used by the client."""
 
@@ -42,9 +45,9 @@ def users(_root: None, context: Context, query: str | None = None) -> Json:
     return {"edges": [{"node": user(each.user)} for each in members if (query or "") in each.user]}
 
 
-def entity(_root: None, context: Context, name: str | None = None) -> str:
-    """The workspace that the request is for."""
-    return name or context.entity
+def entity(_root: None, context: Context, name: str | None = None) -> str | None:
+    """The workspace that the request is for; None when there is none of that name."""
+    return (name or context.entity) if context.found else None
 
 
 def _teams(_user: Json, context: Context) -> Json:
@@ -70,7 +73,7 @@ def server_info(_root: None, _context: Context) -> Json:
     """Versions and features."""
     return {
         "features": [{"name": name, "isEnabled": on} for name, on in FEATURES.items()],
-        "cliVersionInfo": {},
+        "cliVersionInfo": {"max_cli_version": NEWEST},
         "latestLocalVersionInfo": {
             "outOfDate": False,
             "latestVersionString": __version__,

@@ -19,10 +19,13 @@ C = TypeVar("C")
 
 
 class Context:
-    """One request. ``base`` is the dialect's absolute URL. Blocks: for threads."""
+    """One request. ``base`` is the dialect's absolute URL; ``found`` whether the workspace that it names is there.
 
-    def __init__(self, store: Store, actor: Actor, base: str) -> None:
-        self.store, self.actor, self.base = store, actor, base
+    Blocks: for threads.
+    """
+
+    def __init__(self, store: Store, actor: Actor, base: str, *, found: bool = True) -> None:
+        self.store, self.actor, self.base, self.found = store, actor, base, found
 
     def read(self, operation: Callable[[Any, Actor, C], T], command: C) -> T:
         """Run an operation that reads."""

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from labkeep.core.access import Actor
+from labkeep.core.errors import NotFound
 from labkeep.dialects.wandb import accounts, artifact_writes, artifacts, files, histories, projects, runs
 from labkeep.dialects.wandb.context import Context
 from labkeep.dialects.wandb.graphql import Engine, Resolver
@@ -48,10 +49,20 @@ async def graphql(request: Request) -> Response:
     asked: Asked = decode_json(body, store_of(request).settings.max_json_depth, Asked)
     document = ENGINE.document(asked.query)
     variables = asked.variables or {}
-    actor = await actor_in(request, _entity(variables))
-    context = Context(store_of(request), actor, base_url(request))
+    context = await _context(request, _entity(variables), writes=document.writes)
     data = await asyncio.to_thread(_run, document, variables, asked.operation_name, context)
     return Response(data, media_type=JSON)
+
+
+async def _context(request: Request, entity: str, *, writes: bool) -> Context:
+    """What resolvers get. Who reads from an entity that is not there finds nothing; who writes to it is told."""
+    try:
+        actor, found = await actor_in(request, entity), True
+    except NotFound:
+        if writes:
+            raise
+        actor, found = actor_of(request), False
+    return Context(store_of(request), actor, base_url(request), found=found)
 
 
 def _run(document: Any, variables: dict[str, Any], name: str | None, context: Context) -> bytes:

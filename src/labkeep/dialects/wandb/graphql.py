@@ -61,7 +61,7 @@ class Document(NamedTuple):
     """A document that is known to be valid."""
 
     node: DocumentNode
-    operations: Mapping[str, OperationType]
+    writes: bool
 
 
 class Engine:
@@ -100,8 +100,8 @@ class Engine:
         faults = validate(self.schema, node, _RULES, max_errors=1)
         if faults:
             raise Unsupported(f"not supported by this server: {faults[0].message}", path="query")
-        operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
-        return Document(node, {each.name.value if each.name else "": each.operation for each in operations})
+        kinds = [each.operation for each in node.definitions if isinstance(each, OperationDefinitionNode)]
+        return Document(node, OperationType.MUTATION in kinds)
 
     def _check_offered(self, node: DocumentNode) -> None:
         """Name the operation that is missing, before the validator speaks of types that come with it."""

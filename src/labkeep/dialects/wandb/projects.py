@@ -25,7 +25,7 @@ def page_size(first: int | None) -> int:
 
 def project(_root: Any, context: Context, name: str | None = None, **_entity: Any) -> Project | None:
     """A live project by name; None when there is none."""
-    if not name:
+    if not name or not context.found:
         return None
     try:
         return context.read(projects.get, Get(id=name))
@@ -37,6 +37,8 @@ def list_projects(
     _root: None, context: Context, after: str | None = None, first: int | None = None, **_more: Any
 ) -> Json:
     """Projects of the workspace, newest first."""
+    if not context.found:
+        return connection([], None)
     found = context.read(projects.list_, ListProjects(limit=page_size(first), cursor=after or None))
     return connection(found.items, found.next)
 
