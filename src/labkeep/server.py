@@ -99,7 +99,7 @@ def build_app(store: Store) -> ASGIApp:
         mounts.append(Mount(dialect.prefix, dialect.application(store, keyring)))
     app = Starlette(
         routes=[*health.ROUTES, *document.pages(), *mounts],
-        exception_handlers=dict(errors.handlers(errors.encode)),  # type: ignore[arg-type]
+        exception_handlers=dict(errors.handlers(errors.encode)),
     )
     app.state.store = store
     return app

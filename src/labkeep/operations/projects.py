@@ -12,7 +12,7 @@ from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.core.merge import merge
-from labkeep.storage import records, search
+from labkeep.storage import index, records, search
 from labkeep.storage.transaction import Tx
 
 READABLE = (State.active, State.archived, State.trashed)
@@ -58,6 +58,7 @@ def new_project(tx: Tx, actor: Actor, command: CreateProject) -> Project:
         updated_at=tx.now,
     )
     records.insert_items(tx, [project])
+    index.add(tx, [project])
     tx.audit(actor, "project.created", project.id)
     return project
 
@@ -99,9 +100,10 @@ def update(tx: Tx, actor: Actor, command: UpdateProject) -> Project:
     if command.settings is not UNSET:
         changes["settings"] = merge(before.settings, command.settings)
     if changes.get("name", before.name) != before.name:
-        records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=changes["name"])
+        records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=str(changes["name"]))
         changes["handle"] = changes["name"]
     after = records.save(tx, before, msgspec.structs.replace(before, **changes))
+    index.change(tx, before, after)
     if after is not before:
         tx.audit(actor, "project.updated", after.id, fields=sorted(changes))
     return after

@@ -292,7 +292,10 @@ def check_names(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
     taken: list[tuple[Any, ...]] = []
     for part in parts(ids):
         query = select(c.id, c.kind, c.handle, live.c.id).select_from(t.items.join(live, same))
-        taken += map(tuple, tx.execute(query.where(c.organization_id == actor.organization_id, c.id.in_(part), c.handle.is_not(None))))
+        taken += map(
+            tuple,
+            tx.execute(query.where(c.organization_id == actor.organization_id, c.id.in_(part), c.handle.is_not(None))),
+        )
     if taken:
         offers = [
             {"id": id, "name": handle, "taken_by": holder, "suggestion": f"{handle}-restored-{id[-4:]}"}

@@ -268,7 +268,7 @@ items = Table(
 
 def holds_name(items_: Any) -> ColumnElement[bool]:
     """Whether an object holds its handle: spelled as in ``items_handle``, or SQLite would not use that index."""
-    live = [literal_column(f"'{state}'") for state in LIVE]
+    live: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in LIVE]
     return and_(items_.c.state.in_(live), items_.c.handle.is_not(None))
 
 
