@@ -109,7 +109,9 @@ def age(moment: datetime, now: datetime) -> str:
 
 def count_of(counts: Mapping[str, int]) -> str:
     """``{"run": 3, "artifact_version": 1}`` -> ``3 runs, 1 artifact version``."""
-    named = [f"{count} {_noun(kind, count)}" for kind, count in sorted(counts.items(), key=lambda pair: -pair[1])]
+    named = [
+        f"{count} {_noun(kind, count)}" for kind, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
     return ", ".join(named) or "nothing"
 
 

@@ -76,8 +76,11 @@ def get_file(session: Session, owner: str, path: str, to: str | None, include: s
     if to == "-":
         sys.stdout.buffer.write(session.client.files.read(id, path, include=include))
         return
-    target = Path(to or PurePosixPath(path).name)
-    session.client.files.download(id, path, target / PurePosixPath(path).name if target.is_dir() else target)
+    name = PurePosixPath(path).name
+    target = Path(to or name)
+    if target.is_dir():
+        target /= name
+    session.client.files.download(id, path, target)
     session.output.answer({"file": str(target), "path": path}, str(target))
 
 

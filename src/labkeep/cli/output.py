@@ -49,8 +49,9 @@ class Output:
         click.echo(text)
 
     def note(self, text: str) -> None:
-        """A remark for people, beside the answer."""
-        click.echo(text, err=True)
+        """A remark for people, beside the answer. Where JSON is wanted, only an error is said there."""
+        if not self.as_json:
+            click.echo(text, err=True)
 
     def json(self, value: Any) -> None:
         """A value as the API writes it; indented for people."""

@@ -95,7 +95,9 @@ def _plan(session: Session, request: Request, selection: dict[str, Any]) -> Prop
 
 def plan_fields(plan: Proposal) -> dict[str, Any]:
     """The plan as the API answers it."""
-    return {name: getattr(plan, name) for name in plan.__struct_fields__ if name != "request"}
+    fields: dict[str, Any] = msgspec.to_builtins(plan)
+    del fields["request"]
+    return fields
 
 
 def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Outcome:
@@ -132,16 +134,18 @@ def _with_deletion(session: Session, error: AlreadyExists) -> AlreadyExists:
 
 def _show_and_ask(session: Session, request: Request, plan: Proposal) -> None:
     """The plan on standard error, and a question where the verb destroys. Ends the command when the answer is no."""
+    asks = request.asks and bool(plan.counts) and not plan.blocked
     if plan.counts or plan.blocked > 1:  # one blocker by itself is the error
-        for line in describe(plan, session.now()) if not session.json or request.asks else ():
-            session.output.note(line)
+        for line in describe(plan, session.now()) if not session.json or (asks and session.interactive) else ():
+            click.echo(line, err=True)
     if plan.blocked:
         raise conflict(plan)
-    if not plan.counts or not request.asks:
-        return
-    if not session.interactive:
-        raise Refused(f"nobody is there to ask before this {request.verb}: look with --dry-run, then pass --yes")
-    if not click.confirm(f"{str(request.verb).capitalize()} it?", err=True):
+    if asks and not session.interactive:
+        raise Refused(
+            f"nobody is there to ask before this {request.verb}: look with --dry-run, then pass --yes",
+            plan=plan_fields(plan),
+        )
+    if asks and not click.confirm(f"{str(request.verb).capitalize()} it?", err=True):
         session.output.note("Nothing was done.")
         raise click.exceptions.Exit(1)
 
