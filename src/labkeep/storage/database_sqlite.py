@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from labkeep.core.patterns import matches
 from labkeep.storage.chain import Noted, extend
 from labkeep.storage.database import C, Clock, Database, Operation, T, closed, translate, utc_now
 from labkeep.storage.schema import prepare
+from labkeep.storage.scrub import Scrubber
 from labkeep.storage.transaction import Tx
 
 GROUP = 256
@@ -107,12 +109,14 @@ class Sqlite(Database):
         self._lock = _FolderLock(path.parent)
         self.engine = _engine(path, _WRITER, StaticPool)
         self._reading = reading_engine(path, pool_size=readers, max_overflow=0)
+        self._scrubber: Scrubber | None = None
         self._open = True
         self._gate = threading.Lock()
         self._queue: queue.SimpleQueue[_Write | _Chore | None] = queue.SimpleQueue()
         try:
             self._connection = self.engine.connect()
             prepare(self._connection)
+            self._scrubber = Scrubber(path)
         except DBAPIError as error:
             self._release()
             raise Unavailable(f"{path} cannot be opened as a Labkeep database: {error.orig}") from error
@@ -134,7 +138,8 @@ class Sqlite(Database):
         return self._readers.submit(self._read, operation, actor, command)
 
     def reclaim(self) -> Future[int]:
-        chore = _Chore(_reclaim, self._connection)
+        assert self._scrubber is not None
+        chore = _Chore(partial(_reclaim, self._scrubber), self._connection)
         self._put(chore)
         return chore.future
 
@@ -157,6 +162,8 @@ class Sqlite(Database):
     def _release(self) -> None:
         self._reading.dispose()
         self.engine.dispose()
+        if self._scrubber is not None:  # after all connections: see there
+            self._scrubber.close()
         self._lock.release()
 
     def _put(self, entry: _Write | _Chore) -> None:
@@ -296,21 +303,31 @@ def _matches(text: str | None, pattern: str) -> bool:
 # --- giving space back ------------------------------------------------------------------------------------------------
 
 
-def _reclaim(connection: Connection) -> Generator[None, None, int]:
-    """Cut free pages off the file, then the write-ahead log: the old content of the pages is still in there."""
+def _reclaim(scrubber: Scrubber, connection: Connection) -> Generator[None, None, int]:
+    """Cut free pages off the file, then the write-ahead log, where the old content of the pages still is, then zero
+    what is left of it between the cells of the pages."""
     page_size = _number(connection, "page_size")
     before = _number(connection, "page_count")
     while _number(connection, "freelist_count"):
         # One page is freed at each step of the statement, and only a script is stepped to its end.
         _driver(connection).executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         yield
+    page: int | None = 1
+    while page is not None:
+        yield from _empty_log(connection)
+        connection.exec_driver_sql("PRAGMA shrink_memory")  # or pages of the cache would bring it back
+        page = scrubber.step(page)
+        yield
+    return max(0, before - _number(connection, "page_count")) * page_size
+
+
+def _empty_log(connection: Connection) -> Generator[None, None, None]:
     deadline = time.monotonic() + TRUNCATE_S
     while not _truncate_log(connection):
         if time.monotonic() > deadline:
             raise Unavailable("the write-ahead log could not be truncated: a reader holds it; try again")
         time.sleep(0.005)
         yield
-    return max(0, before - _number(connection, "page_count")) * page_size
 
 
 def _truncate_log(connection: Connection) -> bool:

@@ -42,7 +42,8 @@ def method(store: Store) -> Json:
     """How things were removed, in exact words."""
     sqlite = store.database.name == "sqlite"
     return {
-        "database": "logical deletion with page overwrite (secure_delete), pages returned, write-ahead log truncated"
+        "database": "logical deletion with page overwrite (secure_delete), older copies within pages zeroed, free pages returned, "
+        "write-ahead log truncated"
         if sqlite
         else "logical deletion, VACUUM",
         "blobs": store.blobs.removal,
