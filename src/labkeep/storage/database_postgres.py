@@ -23,8 +23,9 @@ RETRIES = 8
 OLDEST = 18
 """The first major version that can fold case and order text the way queries mean it."""
 
-_RETRIABLE = frozenset({"40001", "40P01", "55P03"})
-"""serialization_failure, deadlock_detected, lock_not_available."""
+_TRIES = {"40001": RETRIES, "40P01": RETRIES, "55P03": RETRIES, "23505": 2}
+"""Attempts after serialization_failure, deadlock_detected, lock_not_available and unique_violation: the name that was
+taken at the same moment is there for the second attempt to see, which may be just what the operation wants."""
 
 _SCHEMA_LOCK = 7061
 """Advisory lock under which one process at a time creates or migrates the schema."""
@@ -84,7 +85,7 @@ class Postgres(Database):
             try:
                 return self._attempt(operation, actor, command)
             except (DBAPIError, OverflowError) as error:
-                if getattr(getattr(error, "orig", None), "sqlstate", "") not in _RETRIABLE or attempt == RETRIES:
+                if attempt >= _TRIES.get(getattr(getattr(error, "orig", None), "sqlstate", ""), 1):
                     raise translate(error) from error
                 # Spread the losers, or they meet again.
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
