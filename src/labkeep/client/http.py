@@ -14,6 +14,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Iterator
 from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from labkeep.client.transport import CHUNK, Answer, Call, Lost, Upload, fetch
@@ -22,11 +23,37 @@ CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTIONS = 8
 
 
+class _Gathering(HTTPConnection):
+    """Sends what `request` writes in one piece: two make two packets, and wake the server twice."""
+
+    _gathered: bytearray | None = None
+
+    def request_at_once(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
+        """`request` for a body that is in memory."""
+        self._gathered = bytearray()
+        try:
+            self.request(method, path, body=body or None, headers=headers)
+        finally:
+            gathered, self._gathered = self._gathered, None
+        self.sock.sendall(gathered)
+
+    def send(self, data: Any) -> None:
+        """Write, or gather."""
+        if self._gathered is None:
+            super().send(data)
+        else:
+            self._gathered += data
+
+
+class _SecureGathering(_Gathering, HTTPSConnection):
+    pass
+
+
 class HttpTransport:
     """Calls to one server. Connections are taken from and given back to a pool, so threads may share it."""
 
     def __init__(self, url: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[_Gathering] = deque()
         self._pid = os.getpid()
         self._closed = False
         self._parts = urlsplit(url)
@@ -74,7 +101,7 @@ class HttpTransport:
 
     # --- connections
 
-    def _kept(self) -> HTTPConnection | None:
+    def _kept(self) -> _Gathering | None:
         if self._pid != os.getpid():  # forked: the parent's connections are not ours to talk on
             self._idle, self._pid = deque(), os.getpid()
         while self._idle:
@@ -87,7 +114,7 @@ class HttpTransport:
             connection.close()  # readable while nothing was asked: the server has closed it
         return None
 
-    def _connect(self) -> HTTPConnection:
+    def _connect(self) -> _Gathering:
         connection = self._new_connection()
         try:
             connection.connect()
@@ -97,20 +124,20 @@ class HttpTransport:
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
-    def _new_connection(self) -> HTTPConnection:
+    def _new_connection(self) -> _Gathering:
         secure, near = self._parts.scheme == "https", self._proxy or self._parts
         host, port, timeout = near.hostname or "", near.port, self._connect_timeout_s
-        connection: HTTPConnection
+        connection: _Gathering
         if secure:
             self._tls = self._tls or ssl.create_default_context()
-            connection = HTTPSConnection(host, port, timeout=timeout, context=self._tls)
+            connection = _SecureGathering(host, port, timeout=timeout, context=self._tls)
         else:
-            connection = HTTPConnection(host, port, timeout=timeout)
+            connection = _Gathering(host, port, timeout=timeout)
         if secure and self._proxy is not None:
             connection.set_tunnel(self._parts.hostname or "", self._parts.port, _credentials(self._proxy))
         return connection
 
-    def _exchange(self, connection: HTTPConnection, call: Call) -> Answer:
+    def _exchange(self, connection: _Gathering, call: Call) -> Answer:
         whole = False
         try:
             connection.sock.settimeout(call.timeout_s)
@@ -124,14 +151,14 @@ class HttpTransport:
             else:
                 connection.close()
 
-    def _ask(self, connection: HTTPConnection, call: Call) -> HTTPResponse:
-        headers = {**call.headers, **self._proxy_headers}
-        body = call.body
-        if isinstance(body, Upload):
-            headers["Content-Length"] = str(body.size)
+    def _ask(self, connection: _Gathering, call: Call) -> HTTPResponse:
+        headers, path = {**call.headers, **self._proxy_headers}, self._prefix + call.path
         try:
-            content = body.pieces() if isinstance(body, Upload) else (body or None)
-            connection.request(call.method, self._prefix + call.path, body=content, headers=headers)
+            if isinstance(call.body, Upload):
+                headers["Content-Length"] = str(call.body.size)
+                connection.request(call.method, path, body=call.body.pieces(), headers=headers)
+            else:
+                connection.request_at_once(call.method, path, call.body, headers)
         except (BrokenPipeError, ConnectionResetError):
             # The server may have answered before it had the whole body, and what it says is better than "broken pipe".
             response = connection.getresponse()
