@@ -95,7 +95,7 @@ class Pump:
             for stream in self._streams.values():
                 while (batch := stream.take()) is not None:
                     self._outbox.put(batch)
-        except Exception:
+        except Exception:  # a mistake of ours may cost a batch, but never the training that logs
             log.exception("labkeep: a batch could not be made")
 
     def _put_changes(self, *, summary: bool) -> None:
