@@ -27,7 +27,7 @@ IDS = 500
 
 
 class Seen(NamedTuple):
-    """A run, its project, and where its streams stand; in lists only the history."""
+    """A run, its project, and where its streams stand."""
 
     run: Run
     project: Project
@@ -99,7 +99,7 @@ def search_runs(tx: Tx, actor: Actor, command: SearchRuns) -> Matches:
     project = resolve(tx, actor, command.project)
     plan = _plan(tx, project, command, parse_order(command.order, command.spelling))
     found: Page[Run] = search.page_of(tx, actor, Run, plan, command.limit, command.cursor)
-    streams = _histories(tx, actor, [run.id for run in found.items])
+    streams = _standings(tx, actor, [run.id for run in found.items])
     return Matches([Seen(run, project, streams.get(run.id, {})) for run in found.items], found.next)
 
 
@@ -134,13 +134,13 @@ def _plan(tx: Tx, project: Project, command: Selected, order: tuple[Order, ...])
     return Plan(Run, project.id, states, tree, order, equal)
 
 
-def _histories(tx: Tx, actor: Actor, run_ids: Sequence[str]) -> dict[str, Mapping[str, Standing]]:
+def _standings(tx: Tx, actor: Actor, run_ids: Sequence[str]) -> dict[str, dict[str, Standing]]:
     c = t.streams.c
-    found: dict[str, Mapping[str, Standing]] = {}
+    found: dict[str, dict[str, Standing]] = {}
     for start in range(0, len(run_ids), IDS):
-        part = run_ids[start : start + IDS]
-        query = select(c.run_id, c.rows, c.unsealed, c.last_step).where(
-            c.organization_id == actor.organization_id, c.run_id.in_(part), c.stream == "history"
+        query = select(c.run_id, c.stream, c.rows, c.unsealed, c.last_step).where(
+            c.organization_id == actor.organization_id, c.run_id.in_(run_ids[start : start + IDS])
         )
-        found.update((run_id, {"history": Standing(*row)}) for run_id, *row in tx.execute(query))
+        for run_id, stream, *row in tx.execute(query):
+            found.setdefault(run_id, {})[stream] = Standing(*row)
     return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,20 +35,37 @@ def read(context: Context, seen: Seen, **asked: Any) -> Table:
     return history.read(context.store, context.actor, ReadHistory(id=seen.run.id, **asked)).table
 
 
-def lines(rows: Iterable[Json]) -> msgspec.Raw:
+def lines(table: Table, without: str = "") -> msgspec.Raw:
     """Each row as a text of JSON, with the bare NaN and Infinity that the client reads back as numbers."""
-    return msgspec.Raw(_encoder.encode([_line(row) for row in rows]))
-
-
-def _line(row: Json) -> str:
-    for value in row.values():
-        kind = type(value)
-        if (kind is float and not math.isfinite(value)) or kind is dict or kind is list:
-            return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-    return _encoder.encode(row).decode()
+    rows = _rows(table if not without else _dropped(table, without))
+    if all(_is_json(series) for series in table.columns.values()):
+        return msgspec.Raw(_encoder.encode(_encoder.encode_lines(rows).decode().split("\n")[:-1]))
+    return msgspec.Raw(_encoder.encode([json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows]))
 
 
 _encoder = msgspec.json.Encoder()
+
+
+def _rows(table: Table) -> list[Json]:
+    if any(series.at is not None for series in table.columns.values()):
+        return list(table.rows())
+    keys = list(table.columns)
+    # Where every row has every key, rows are made without looking each value's row up.
+    values = [series.values.tolist() for series in table.columns.values()]
+    return [dict(zip(keys, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _dropped(table: Table, key: str) -> Table:
+    return type(table)(len(table), {name: series for name, series in table.columns.items() if name != key})
+
+
+def _is_json(series: Any) -> bool:
+    """Whether the values of a column are JSON as they are: not so for NaN, and perhaps not so for what is nested."""
+    if series.type == "i8":
+        return True
+    if series.type == "f8":
+        return bool(np.isfinite(series.values).all())
+    return all(type(value) in (str, bool, int) or value is None for value in series.values.tolist())
 
 
 def sample(table: Table, most: int) -> Table:
@@ -64,14 +80,14 @@ def full(seen: Seen, context: Context, samples: int | None = None, **steps: int 
     """A page of steps, the last one excluded; or without steps a sample of everything."""
     first, end = steps.get("minStep"), steps.get("maxStep")
     if first is None and end is None:
-        return lines(sample(read(context, seen), SAMPLES if samples is None else samples).rows())
-    return lines(read(context, seen, first_step=first, last_step=None if end is None else end - 1).rows())
+        return lines(sample(read(context, seen), SAMPLES if samples is None else samples))
+    return lines(read(context, seen, first_step=first, last_step=None if end is None else end - 1))
 
 
 def events(seen: Seen, context: Context, samples: int | None = None) -> msgspec.Raw:
     """A sample of the system metrics. Their step is only their number."""
-    rows = sample(read(context, seen, stream="system"), SAMPLES if samples is None else samples).rows()
-    return lines({key: value for key, value in row.items() if key != STEP} for row in rows)
+    found = sample(read(context, seen, stream="system"), SAMPLES if samples is None else samples)
+    return lines(found, without=STEP)
 
 
 class Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -152,6 +168,8 @@ def _type(value: Any) -> str:
 
 def system_metrics(seen: Seen, context: Context) -> str:
     """The last value of each system metric."""
+    if not seen.rows("system"):
+        return "{}"
     found = _series(seen, context, "system")
     return dumps({each.key: json_values.to_json(each.last) for each in found if each.key != TIMESTAMP})
 
@@ -163,7 +181,7 @@ def tail(stream: str) -> Any:
         rows = seen.rows(stream)
         if not rows:
             return "[]"
-        return bytes(lines(read(context, seen, stream=stream, offset=rows - 1).rows())).decode()
+        return bytes(lines(read(context, seen, stream=stream, offset=rows - 1))).decode()
 
     return resolve
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkeep.core.commands import ItemVerb, StopRun
+from labkeep.core.commands import StopRun
 from labkeep.core.entities import Json
 from labkeep.core.errors import AlreadyExists, Invalid
 from labkeep.core.lifecycle import Status
@@ -22,7 +22,7 @@ from labkeep.dialects.wandb.translate import (
     status_of,
     summary_out,
 )
-from labkeep.operations import deletions, runs, sessions
+from labkeep.operations import runs, sessions
 from labkeep.operations.run_searches import Seen
 from labkeep.operations.sessions import Announce, Announced, Changes
 
@@ -114,13 +114,6 @@ def stop(_root: None, context: Context, input: Json) -> Json:
     return {"success": True}
 
 
-def delete(_root: None, context: Context, input: Json) -> Json:
-    """Trash a run. What is running is stopped: its process is told with its next request."""
-    verb = ItemVerb(id=own_id("Run", input["id"]), on_running="stop", force=True)
-    context.write(deletions.trash_item, verb)
-    return {"clientMutationId": input.get("clientMutationId")}
-
-
 def _fact(key: str) -> Resolver:
     def resolve(seen: Seen, _context: Context) -> Any:
         value = seen.run.metadata.get(key)
@@ -134,7 +127,6 @@ RESOLVERS: Resolvers = {
         "upsertBucket": upsert_bucket,
         "updateRunState": update_state,
         "stopRun": stop,
-        "deleteRun": delete,
     },
     "Run": {
         "id": lambda seen, _context: global_id("Run", seen.run.id),
