@@ -91,7 +91,7 @@ def workspace() -> None:
 
 @workspace.command(
     "create",
-    examples=("labkeep workspace create research", "labkeep workspace create main --organization acme"),
+    examples=("labkeep workspace create research", "labkeep workspace create main --organization partners"),
 )
 @click.argument("name")
 @click.option("--organization", metavar="ORG", help="Another organization, which is made when missing.")
@@ -141,7 +141,7 @@ def key() -> None:
 @click.option("--organization", metavar="ORG", help="The organization of the workspace, when it is not your own.")
 @click.option("--agent", is_flag=True, help="For a program that acts by itself: it may trash, but never purge.")
 @click.option("--name", default="", metavar="TEXT", help="What it is for.")
-@click.option("--expires", type=Moment(), metavar="TIME", help="When it stops working: +90d, or 2027-01-01.")
+@click.option("--expires", type=Moment(ahead=True), metavar="TIME", help="When it stops working: +90d, or 2027-01-01.")
 @pass_session
 def create_key(
     session: Session,

@@ -20,9 +20,15 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 class Moment(click.ParamType[datetime]):
-    """A time as people write it: ``2026-11-01``, ``2026-11-01T09:30Z``, ``-7d`` (before now), ``+90d`` (from now)."""
+    """A time as people write it: ``2026-11-01``, ``2026-11-01T09:30Z``, ``-7d`` (before now).
+
+    With ``ahead`` also ``90d`` or ``+90d`` (from now), for what has not happened yet.
+    """
 
     name = "time"
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        self.ahead = ahead
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """An aware moment."""
@@ -31,7 +37,7 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         now = ctx.ensure_object(Session).now() if ctx else datetime.now().astimezone()
-        ahead = _AHEAD.fullmatch(value)
+        ahead = _AHEAD.fullmatch(value) if self.ahead else None
         try:
             return now + timedelta(**{_UNITS[ahead[2]]: int(ahead[1])}) if ahead else parse_time(value, now)
         except (ValueError, OverflowError) as error:

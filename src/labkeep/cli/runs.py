@@ -167,6 +167,18 @@ def _facts(session: Session, run: Run) -> Iterator[tuple[str, Any]]:
             yield f"{space}.{key}", value
 
 
+@runs.command("stop", examples=("labkeep runs stop digits/baseline", "labkeep runs stop digits/baseline --json"))
+@click.argument("run")
+@pass_session
+def stop_run(session: Session, run: str) -> None:
+    """Ask a running run to stop: its process learns of it with the next heartbeat or log.
+
+    RUN is an id, or PROJECT/NAME.
+    """
+    after = session.client.runs.stop(find_run(session.client, run).id)
+    session.output.answer(after, f"run {after.name} is {after.status} now")
+
+
 DIFFERENCES = (
     Column("PATH", lambda d: d.path),
     Column("A", lambda d: d.a),

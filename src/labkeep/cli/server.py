@@ -70,7 +70,15 @@ def serve(session: Session, data: str | None, host: str | None, port: int | None
         _announce(session, url, key)
         sys.stdout.flush()
 
+    # The server takes both signals while it serves, and sends them again once it has finished: by default the second
+    # one would end the process before the store is closed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     _server().serve(chosen, announce)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise click.exceptions.Exit(0)
 
 
 def _announce(session: Session, url: str, key: str | None) -> None:

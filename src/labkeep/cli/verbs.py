@@ -175,7 +175,8 @@ def _renaming(text: str) -> tuple[str, str]:
 
 
 def _finish(session: Session, request: Request, selection: dict[str, Any], outcome: Outcome) -> None:
-    purged = _wait(session, outcome) if outcome.job_id and not request.no_wait else None
+    waits = request.verb == Verb.purge and outcome.job_id is not None and not request.no_wait
+    purged = _wait(session, outcome) if waits else None
     if session.json:
         fields = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
         session.output.json(fields if purged is None else {**fields, "deletions": purged})

@@ -160,6 +160,11 @@ def test_a_run_in_the_trash_is_shown_only_when_asked_for(cli: Cli, project: str,
     assert cli.json("runs", "show", f"{project}/gone", "--trashed")["id"] == id
 
 
+def test_a_running_run_is_asked_to_stop(cli: Cli, project: str, make_run: MakeRun) -> None:
+    make_run("busy", status="running")
+    assert cli("runs", "stop", f"{project}/busy").stdout == "run busy is stopped now\n"
+
+
 def test_two_runs_differ_where_they_differ(cli: Cli, project: str, make_run: MakeRun) -> None:
     make_run("a", config={"lr": 0.1, "same": 1})
     make_run("b", config={"lr": 0.2, "same": 1})
@@ -307,7 +312,8 @@ def test_the_audit_trail_is_listed_and_verified(cli: Cli, project: str, make_run
     [[verdict]] = cli.lines("audit", "verify")
     assert "intact; head " in verdict
     assert cli.json("audit", "verify")["intact"] is True
-    assert cli.error("audit", "ls", "--since", "yesterday")["code"] == "usage"
+    for text in ("yesterday", "7d"):
+        assert cli.error("audit", "ls", "--since", text)["code"] == "usage"
 
 
 def test_keys_and_members_and_workspaces(cli: Cli) -> None:
