@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkeep.client.outbox import Outbox
 from labkeep.client.rows import BATCH_ROWS, Stream
-from labkeep.client.spool import Change
+from labkeep.client.spool import Change, Rows
 
 log = logging.getLogger("labkeep")
 
@@ -52,15 +52,14 @@ class Pump:
     def flush(self, timeout_s: float) -> bool:
         """Send what was logged up to now. True once the server has acknowledged it; False when it is kept on disk."""
         with self._taking:
-            batch = None
-            for stream in self._streams.values():
-                while (following := stream.take()) is not None:
-                    if batch is not None:
-                        self._outbox.put(batch)
-                    batch = following
-            if batch is None:
+            last = None
+            for batch in self._taken():
+                if last is not None:
+                    self._outbox.put(last)
+                last = batch
+            if last is None:
                 return self._outbox.wait_until_empty(timeout_s)
-            return self._outbox.send(batch, timeout_s)
+            return self._outbox.send(last, timeout_s)
 
     def columns(self, stream: Stream, *data: Any) -> None:
         """Put whole columns behind what was logged before them."""
@@ -91,10 +90,14 @@ class Pump:
             self._put_changes(summary=due)
 
     def _take(self) -> None:
+        for batch in self._taken():
+            self._outbox.put(batch)
+
+    def _taken(self) -> Iterator[Rows]:
         try:
             for stream in self._streams.values():
-                while (batch := stream.take()) is not None:
-                    self._outbox.put(batch)
+                while batches := stream.take():
+                    yield from batches
         except Exception:  # a mistake of ours may cost a batch, but never the training that logs
             log.exception("labkeep: a batch could not be made")
 

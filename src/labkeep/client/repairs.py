@@ -10,7 +10,7 @@ import msgspec
 
 from labkeep.client.spool import Change, End, Op, Rows
 from labkeep.core import json_values
-from labkeep.core.columns import RESERVED, STEP, TIMESTAMP, Row, decode, encode_rows
+from labkeep.core.columns import LIMITS, RESERVED, STEP, TIMESTAMP, Row, decode, encode_rows
 from labkeep.core.errors import Invalid, LabkeepError
 
 log = logging.getLogger("labkeep")
@@ -55,12 +55,32 @@ def _text(value: Any) -> str:
         return f"<{type(value).__name__} without text: {type(error).__name__}>"
 
 
-def encode(rows: Sequence[Row]) -> bytes:
-    """The rows as a batch. What the format refuses is repaired, value by value; this never raises."""
+def encode(rows: Sequence[Row]) -> list[tuple[int, bytes]]:
+    """The rows as batches, each with its count: one, unless they are too much for one.
+
+    What the format refuses is repaired, value by value; this never raises.
+    """
     try:
-        return encode_rows(rows)
+        return [(len(rows), encode_rows(rows))]
     except Invalid:
-        return encode_rows([(step, at, _accepted(step, at, data)) for step, at, data in rows])
+        return _encode_repaired([(step, at, _accepted(step, at, data)) for step, at, data in rows])
+
+
+def _encode_repaired(rows: Sequence[Row]) -> list[tuple[int, bytes]]:
+    try:
+        return [(len(rows), encode_rows(rows))]
+    except Invalid as error:
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            return _encode_repaired(rows[:middle]) + _encode_repaired(rows[middle:])
+        warn_once("trimmed", "labkeep: a row is too large, and is cut down: %s", error)
+        return [(1, encode_rows([(step, at, _trimmed(data)) for step, at, data in rows]))]
+
+
+def _trimmed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row fits one batch whatever it holds: its first keys, and only numbers unshortened."""
+    first = list(data.items())[: LIMITS.columns // 8]
+    return {key: value if isinstance(value, float | int) else _text(value)[:LONGEST_TEXT] for key, value in first}
 
 
 def _accepted(step: int, at: float | None, data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -117,20 +137,31 @@ def repaired(op: Op, error: LabkeepError) -> list[Op]:
     if isinstance(op, Rows) and op.count > 1:
         return [*halves(op)]
     if isinstance(op, Change) and len(parts := _parts(op.fields)) > 1:
-        return [Change(part) for part in parts]
+        middle = len(parts) // 2
+        return [Change(_fields(parts[:middle])), Change(_fields(parts[middle:]))]
     if isinstance(op, End) and op.summary:
         return [Change({"summary": op.summary}), msgspec.structs.replace(op, summary={})]
     log.warning("labkeep: the server does not take %s: %s", _described(op), error)
     return [emptied(op)] if isinstance(op, Rows) and not _is_empty(op) else []
 
 
-def _parts(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each field alone; of config and summary each value alone."""
-    parts: list[dict[str, Any]] = []
+def _parts(fields: dict[str, Any]) -> list[tuple[str, str | None, Any]]:
+    """(field, key, value): each field alone; of config and summary each value alone."""
+    parts: list[tuple[str, str | None, Any]] = []
     for name, value in fields.items():
         spread = name in ("config", "summary") and isinstance(value, dict)
-        parts.extend([{name: {key: inner}} for key, inner in value.items()] if spread else [{name: value}])
+        parts.extend([(name, key, inner) for key, inner in value.items()] if spread else [(name, None, value)])
     return parts
+
+
+def _fields(parts: list[tuple[str, str | None, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, key, value in parts:
+        if key is None:
+            fields[name] = value
+        else:
+            fields.setdefault(name, {})[key] = value
+    return fields
 
 
 def halves(op: Rows) -> tuple[Rows, Rows]:

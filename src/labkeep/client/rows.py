@@ -39,8 +39,8 @@ class Stream:
             self.step = step + 1
         self.pending.append((step, time(), data))
 
-    def take(self) -> Rows | None:
-        """The rows that were added since, up to a batch; None when there are none.
+    def take(self) -> list[Rows]:
+        """The rows that were added since, up to a batch, or a few if they are large; empty when there are none.
 
         When the first of them adds to the row that was taken last, that row comes once more, under its old number.
         """
@@ -55,18 +55,21 @@ class Stream:
         if repeated and rows[0] is self._last:
             rows, repeated = rows[1:], 0
         if not rows:
-            return None
-        batch = Rows(self.name, self.offset - repeated, len(rows), repairs.encode(rows))
-        self.offset += len(rows) - repeated
+            return []
+        self.offset -= repeated
         self._last = rows[-1]
+        return [self._batch(count, data) for count, data in repairs.encode(rows)]
+
+    def _batch(self, count: int, data: bytes) -> Rows:
+        batch = Rows(self.name, self.offset, count, data)
+        self.offset += count
         return batch
 
     def columns(
         self, steps: Sequence[int], columns: Mapping[str, Sequence[Any]], timestamps: Sequence[float] | None
     ) -> Rows:
         """Whole columns as one batch. Raises Invalid when they are not equally long, or not numbers or JSON."""
-        batch = Rows(self.name, self.offset, len(steps), encode_columns(steps, columns, timestamps))
-        self.offset += batch.count
+        batch = self._batch(len(steps), encode_columns(steps, columns, timestamps))
         self._last = None
         self.step = max(self.step, int(steps[-1]) + 1)
         return batch

@@ -168,7 +168,7 @@ def test_an_edit_that_is_refused_costs_only_the_value_that_is_wrong(tmp_path: Pa
     made.put(Change({"name": "n", "config": {"good": 1, "bad": 2, "fine": 3}}), ticket)
     assert ticket.wait(2) is True
     assert made.close(1) is True
-    assert taken == [Change({"name": "n"}), Change({"config": {"good": 1}}), Change({"config": {"fine": 3}})]
+    assert taken == [Change({"name": "n", "config": {"good": 1}}), Change({"config": {"fine": 3}})]
 
 
 def test_a_disk_that_takes_nothing_is_a_warning(

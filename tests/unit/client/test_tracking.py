@@ -116,6 +116,23 @@ def test_a_bad_value_costs_that_value_and_a_warning(
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
 
 
+def test_rows_that_are_too_much_for_one_batch_are_sent_in_several(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with labkeep.init() as run:
+        for step in range(6):
+            run.log({"text": "x" * 4_000_000, "n": step})
+        run.log({"list": [["y" * 9_000_000], ["z" * 9_000_000]], "n": 6})
+        run.log({f"key{n}": n for n in range(12_000)})
+        run.log({"n": 8})
+    rows = server.rows(run.id)
+    assert [row["n"] for row in rows[:7]] == list(range(7))
+    assert all(len(row["text"]) == 4_000_000 for row in rows[:6])
+    assert len(rows[6]["list"]) == 10_000
+    assert 1000 < len(rows[7]) < 10_000
+    assert rows[8] == {"_step": 8, "n": 8}
+
+
 @pytest.mark.parametrize("call", [("text",), (None,), ([1],), ({"a": 1}, "x")])
 def test_a_log_that_makes_no_sense_is_ignored_with_a_warning(
     server: FakeServer, caplog: pytest.LogCaptureFixture, call: tuple[Any, ...]
