@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from labkeep import Labkeep
-from labkeep.core.connect import served
+from labkeep.core.connect import SYSTEMS, served
+from labkeep.core.connect import environment as environment_of
 from tests.conformance.server import LABKEEP, LiveServer, free_port, live_server
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -255,7 +256,10 @@ def test_connect_prints_lines_that_a_shell_can_evaluate(server: LiveServer, tmp_
 def test_connect_is_honest_about_what_is_served(tmp_path: Path) -> None:
     from labkeep.server import DIALECTS
 
-    assert served() == ["labkeep", *(dialect.name for dialect in DIALECTS)]
+    assert set(served()) == {"labkeep", *(dialect.name for dialect in DIALECTS)}
+    for dialect in DIALECTS:
+        ours = environment_of(SYSTEMS[dialect.name], "http://lab:1", "k")
+        assert ours == dialect.environment("http://lab:1", "k")
     done = labkeep("connect", "spreadsheet", env=environment(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"supported: {', '.join(served())}" in done.stderr
@@ -396,6 +400,60 @@ def test_help_is_there_at_once(tmp_path: Path) -> None:
         assert labkeep("--help", env=environment(tmp_path)).returncode == 0
         times.append(time.perf_counter() - began)
     assert min(times) < 1.0, "far from the 0.15 s that it takes on an idle machine"
+
+
+BASE_INSTALL = """
+import sys
+
+class OnlyTheBaseInstall:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {
+            "starlette", "uvicorn", "sqlalchemy", "alembic", "numpy", "pyarrow", "zstandard", "cryptography", "jinja2",
+            "prometheus_client", "uvloop", "httptools", "psycopg", "obstore",
+        }:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, OnlyTheBaseInstall())
+from labkeep.cli.main import main
+main(prog_name="labkeep")
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "ls", "--all"),
+        ("projects", "ls", "--json"),
+        ("key", "create", "--user", "base"),
+        ("connect", "braintrust"),
+        ("settings",),
+        ("du",),
+        ("audit", "verify"),
+    ],
+)
+def test_the_base_install_is_enough_for_whatever_talks_to_a_server(
+    server: LiveServer, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    env = environment(tmp_path, LABKEEP_URL=server.url, LABKEEP_API_KEY=server.admin_key)
+    done = subprocess.run(
+        [sys.executable, "-c", BASE_INSTALL, *words], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [("serve",), ("check", "--data", "."), ("--dir", "runs", "projects", "ls")])
+def test_the_base_install_says_what_a_server_needs(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BASE_INSTALL, *words],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 6
+    assert "pip install 'labkeep[server]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- what was kept on disk

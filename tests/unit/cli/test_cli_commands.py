@@ -109,6 +109,23 @@ def test_every_example_is_a_command_line_that_can_be_read(
         assert result.exit_code == 0, result.output
 
 
+def _documented() -> Iterator[str]:
+    """Every line of the docs that calls the command line, with an id where one is to be filled in."""
+    for page in (reference.DOCS.parent / "README.md", *reference.DOCS.rglob("*.md")):
+        for line in page.read_text("utf-8").splitlines() if page.name != "cli.md" else ():
+            text = line.removeprefix("$ ").partition("  #")[0].strip()
+            if text.startswith(("labkeep ", 'eval "$(labkeep ')):
+                yield re.sub(r"<[a-z ]+>|…", "0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77", text)
+
+
+@pytest.mark.parametrize("line", sorted(set(_documented())))
+def test_every_command_in_the_docs_is_one_that_can_be_read(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Command, "invoke", lambda _self, _ctx: None)
+    for words in _invocations(line):
+        result = CliRunner().invoke(main, words, prog_name="labkeep")
+        assert result.exit_code == 0, result.output
+
+
 def test_the_root_help_names_every_command_once() -> None:
     names = [name for part in SECTIONS.values() for name in part]
     assert len(names) == len(set(names))
