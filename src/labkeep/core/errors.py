@@ -17,10 +17,11 @@
     │   ├── Held                     a lock or a hold protects the object
     │   └── InUse                    something live depends on it; dependents are listed
     ├── Unavailable          503     try again later
-    └── Corrupt              500     stored data failed its own integrity check
+    ├── Corrupt              500     stored data failed its own integrity check
+    └── Internal             500     a bug; the server's log has the trace under ``incident``
 
 The HTTP status, the CLI exit code and whether a retry may help are on the class, so that every edge
-renders the same error the same way. Anything that is not in this tree is a bug.
+renders the same error the same way. Anything that is not in this tree is a bug, and is answered as `Internal`.
 """
 
 from __future__ import annotations
@@ -167,6 +168,13 @@ class Corrupt(LabkeepError):
     exit_code = 7
 
 
+class Internal(LabkeepError):
+    """A bug in the server. ``incident`` is what to look for in its log; nothing else of it is shown."""
+
+    code = "internal"
+    status = 500
+
+
 def all_errors() -> tuple[type[LabkeepError], ...]:
     """Every class of the tree, parents first: docs print it, dialects must map each of them."""
     found: list[type[LabkeepError]] = []
@@ -174,7 +182,7 @@ def all_errors() -> tuple[type[LabkeepError], ...]:
     while pending:
         kind = pending.pop(0)
         found.append(kind)
-        pending.extend(kind.__subclasses__())
+        pending.extend(child for child in kind.__subclasses__() if child.__module__ == __name__)
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from labkeep.core.access import Actor
 from labkeep.core.errors import LabkeepError
 from labkeep.http.auth import KeyRing
-from labkeep.http.errors import Encode, Incident, handlers
+from labkeep.http.errors import Encode, handlers, incident
 from labkeep.operations import Store
 
 Identify = Callable[[KeyRing, Request], Awaitable[Actor]]
@@ -81,7 +81,7 @@ class _Guard:
             await self._encode(error)(scope, receive, note)
         except Exception as error:  # noqa: BLE001 - the last line: a bug is logged and answered, never leaked
             if not started:  # else the application's own handler has answered
-                await self._encode(Incident(error, request))(scope, receive, note)
+                await self._encode(incident(error, request))(scope, receive, note)
         finally:
             self._latency.observe(time.perf_counter() - start)
             REQUESTS.labels(self._name, request.method, status).inc()

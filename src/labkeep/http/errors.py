@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from labkeep.core.errors import LabkeepError, NotFound, Refused, Unsupported
+from labkeep.core.errors import Internal, LabkeepError, NotFound, Refused, Unsupported
 
 log = logging.getLogger("labkeep.http")
 
@@ -57,18 +57,13 @@ def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Excepti
         return response
 
     def unexpected(request: Request, error: Exception) -> Response:
-        return encode(Incident(error, request))
+        return encode(incident(error, request))
 
     return {LabkeepError: refused, HTTPException: unknown_route, Exception: unexpected}
 
 
-class Incident(LabkeepError):
-    """A bug: the log has the trace under the incident id, the caller gets only the id."""
-
-    code = "internal"
-    status = 500
-
-    def __init__(self, error: BaseException, request: Request) -> None:
-        incident = secrets.token_hex(6)
-        log.error("incident %s: %s %s", incident, request.method, request.url.path, exc_info=error)
-        super().__init__(f"internal error; the server's log has it as incident {incident}", incident=incident)
+def incident(error: BaseException, request: Request) -> Internal:
+    """What to answer for a bug: the log has the trace under the incident's id, the caller gets only the id."""
+    name = secrets.token_hex(6)
+    log.error("incident %s: %s %s", name, request.method, request.url.path, exc_info=error)
+    return Internal(f"internal error; the server's log has it as incident {name}", incident=name)

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from labkeep.core import errors as e
 from labkeep.dialects.braintrust import DIALECT
 from labkeep.dialects.braintrust.errors import STATUS, encode
-from labkeep.http.errors import Incident
+from labkeep.http.errors import incident
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -38,7 +38,7 @@ def test_every_class_of_error_has_a_row(kind: type[e.LabkeepError]) -> None:
     assert kind in DIALECT.errors
 
 
-@pytest.mark.parametrize("kind", [kind for kind in e.all_errors() if kind is not Incident])
+@pytest.mark.parametrize("kind", e.all_errors())
 @pytest.mark.parametrize("asked", [None, request("GET", f"/v1/experiment/{UNKNOWN}"), request("POST", "/logs3")])
 def test_no_error_is_409_or_2xx_and_each_has_the_vendors_form(
     kind: type[e.LabkeepError], asked: Request | None
@@ -52,7 +52,7 @@ def test_no_error_is_409_or_2xx_and_each_has_the_vendors_form(
 
 
 def test_a_bug_shows_its_incident_and_nothing_else() -> None:
-    response = encode(Incident(ValueError("secret"), request("GET", "/v1")))
+    response = encode(incident(ValueError("secret"), request("GET", "/v1")))
     assert response.status_code == 500
     assert b"secret" not in bytes(response.body)
 

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from labkeep.core import errors as e
-from labkeep.http.errors import Incident
 
 STATUS: dict[type[e.LabkeepError], int] = {
     e.LabkeepError: 500,
@@ -33,7 +32,7 @@ STATUS: dict[type[e.LabkeepError], int] = {
     e.InUse: 400,
     e.Unavailable: 503,
     e.Corrupt: 500,
-    Incident: 500,
+    e.Internal: 500,
 }
 """Class -> status. What is missing is 403 where it was to be read and 400 where it was to be changed."""
 
