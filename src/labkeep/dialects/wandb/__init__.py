@@ -10,8 +10,11 @@ from starlette.requests import Request
 
 from labkeep.core.access import Actor
 from labkeep.dialects import Covered, Dialect
+from labkeep.dialects.wandb.engine import ENGINE
 from labkeep.dialects.wandb.errors import STATUS, encode
+from labkeep.dialects.wandb.graphql import offers
 from labkeep.dialects.wandb.routes import ROUTES
+from labkeep.dialects.wandb.surface import OPERATIONS
 from labkeep.dialects.wandb.translate import DIALECT as NAME
 from labkeep.http.auth import KeyRing, bearer
 
@@ -26,7 +29,12 @@ def _environment(url: str, key: str) -> dict[str, str]:
     return {"WANDB_BASE_URL": url.rstrip("/") + PREFIX, "WANDB_API_KEY": key}
 
 
-COVERED: list[Covered] = []
+COVERED = [
+    Covered(group, operation, f"{name} ({path})", offers(ENGINE, operation, path))
+    for group, operations in OPERATIONS.items()
+    for operation, name, path in operations
+]
+"""Every operation of the vendor's client, and whether it is answered."""
 
 DIALECT = Dialect(
     name=NAME,

@@ -7,7 +7,7 @@ the database.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -28,6 +28,7 @@ from graphql import (
     SelectionSetNode,
     build_schema,
     execute,
+    get_named_type,
     parse,
     specified_rules,
     validate,
@@ -145,10 +146,16 @@ def _attach(schema: GraphQLSchema, resolvers: Resolvers) -> None:
         assert isinstance(kind, GraphQLObjectType)
         for field_name, resolver in fields.items():
             kind.fields[field_name].resolve = partial(_call, resolver)
-    for root in (schema.query_type, schema.mutation_type):
-        for name, field in root.fields.items() if root else ():
-            if field.resolve is None:
+    # A field that leads somewhere and that nobody answers must not look like one that leads nowhere.
+    for type_name in ("Query", "Mutation", *resolvers):
+        for name, field in schema.type_map[type_name].fields.items():  # type: ignore[attr-defined]  # object types
+            leads = isinstance(get_named_type(field.type), GraphQLObjectType) or type_name in ("Query", "Mutation")
+            if leads and field.resolve is None and type_name not in PLAIN:
                 field.resolve = partial(_refuse, name)
+
+
+PLAIN = frozenset({"File", "RunConnection", "VersionedArtifactConnection"})
+"""Types whose sources are objects of JSON: what no resolver answers is in there."""
 
 
 def _refuse(name: str, _source: Any, _info: Any, **_arguments: Any) -> Any:
@@ -159,12 +166,15 @@ def _call(resolver: Resolver, source: Any, info: Any, **arguments: Any) -> Any:
     return resolver(source, info.context, **arguments)
 
 
-def offered(engine: Engine, operation: OperationType) -> Iterator[str]:
-    """Root fields that a resolver answers."""
-    root = engine.schema.get_root_type(operation)
-    for name, field in (root.fields if root else {}).items():
-        if not (isinstance(field.resolve, partial) and field.resolve.func is _refuse):
-            yield name
+def offers(engine: Engine, operation: str, path: str) -> bool:
+    """Whether the fields of a dotted ``path`` below a query or mutation are all there and answered."""
+    kind: Any = engine.schema.get_root_type(OperationType(operation))
+    for name in path.split("."):
+        field = kind.fields.get(name)
+        if field is None or (isinstance(field.resolve, partial) and field.resolve.func is _refuse):
+            return False
+        kind = get_named_type(field.type)
+    return True
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
