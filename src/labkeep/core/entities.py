@@ -190,17 +190,31 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Place of the row's trace in the owner, newest highest."""
 
 
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""How numbers that JSON does not have are written in it."""
+
+
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one key of a run's history without reading it. Values are as logged, NaN included."""
+    """What is known of one key of a run's history without reading it. Values are as logged, NaN included.
+
+    JSON has no NaN and no infinities: there they are the texts that `NOT_FINITE` lists, and numbers again once decoded.
+    """
 
     stream: str
     key: str
     count: int
     first: Any = None
     last: Any = None
-    min: float | None = None
-    max: float | None = None
+    min: float | str | None = None
+    max: float | str | None = None
     last_step: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("first", "min", "max", "last"):
+            text = getattr(self, name)
+            # The last value may be text itself; of a series of numbers it is a number.
+            if text in NOT_FINITE and isinstance(text, str) and (name != "last" or self.min is not None):
+                msgspec.structs.force_setattr(self, name, float(text))
 
 
 class Deletion(Entity, frozen=True, kw_only=True):

@@ -342,17 +342,6 @@ def traces(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[Trace]:
 # --- sums ------------------------------------------------------------------------------------------------------------
 
 
-def numbers(value: Any) -> dict[str, float]:
-    """What can be averaged in an object: finite numbers that are not flags, by name."""
-    if not isinstance(value, dict):
-        return {}
-    return {
-        name: float(number)
-        for name, number in value.items()
-        if isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= SCORE_LIMIT
-    }
-
-
 def scores_of(scores: Any) -> dict[str, float]:
     """What can be averaged and searched for in the object ``scores`` of a row."""
     return {
