@@ -24,7 +24,12 @@ REPORTS = ROOT / ".cache" / "reports"
 BIN = Path(sys.executable).parent
 
 #: Scripts that write files which are committed; with ``--check`` they say whether the files are up to date.
-GENERATORS = ("scripts/unasync.py", "scripts/reference.py")
+GENERATORS = (
+    "scripts/unasync.py",
+    "scripts/reference.py",
+    "scripts/coverage_braintrust.py",
+    "scripts/coverage_wandb.py",
+)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, literal, or_, sel
 
 from labkeep.core.entities import Item, Json, Row
 from labkeep.core.errors import Corrupt
+from labkeep.core.summary import numbers
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -38,8 +39,6 @@ BATCH = 200
 PAGE_BYTES = 32 * 1024 * 1024
 """A page of rows ends early, at a trace, once it holds this much."""
 
-SCORE_LIMIT = 1e100
-"""Larger numbers are kept but not averaged: their sum could leave the range of a double."""
 
 ALL_ROWS = ""
 """The name beside those of scores under which all rows are counted."""
