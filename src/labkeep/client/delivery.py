@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkeep.client.spool import Begin, Change, End, Entry, Op, PutArtifact, PutFile, Rows
+from labkeep.client.spool import Begin, Change, End, Entry, Op, PutArtifact, PutFile, Rows, staged
 from labkeep.client.staging import Staging
-from labkeep.core.errors import Invalid, NotFound
+from labkeep.core.errors import Invalid, NotFound, TooLarge, Unsupported
 
 if TYPE_CHECKING:
     from labkeep.client._sync.client import Labkeep
@@ -30,10 +30,8 @@ class Delivery:
             return self._client.runs.create(**op.run)
         if isinstance(op, Change):
             return self._client.runs.update(self.run_id, **op.fields)
-        if isinstance(op, PutFile):
-            return self._file(op.entry)
-        if isinstance(op, PutArtifact):
-            return self._artifact(op)
+        if isinstance(op, PutFile | PutArtifact):
+            return self._files(op)
         assert isinstance(op, End)
         return self._client.runs.finish(self.run_id, status=op.status, exit_code=op.exit_code, summary=op.summary)
 
@@ -46,34 +44,41 @@ class Delivery:
         self.stop |= done.stop
         return done
 
+    def _files(self, op: PutFile | PutArtifact) -> Any:
+        """Upload, then let go of the local copies: also when the server will never take them."""
+        try:
+            done = self._file(op.entry) if isinstance(op, PutFile) else self._artifact(op)
+        except (Invalid, TooLarge, Unsupported):
+            self._let_go(op)
+            raise
+        self._let_go(op)
+        return done
+
+    def _let_go(self, op: PutFile | PutArtifact) -> None:
+        for entry in staged(op):
+            self._staging.drop(entry.digest)
+
     def _file(self, entry: Entry) -> Any:
         if not self._staging.path(entry.digest).exists() and self._is_there(entry):
             return None  # delivered by a process that ended before it could say so
-        copy = self._require(entry)
-        done = self._client.files.upload(self.run_id, entry.path, copy, media_type=entry.media_type)
-        self._staging.drop(entry.digest)
-        return done
+        return self._client.files.upload(self.run_id, entry.path, self._require(entry), media_type=entry.media_type)
 
     def _is_there(self, entry: Entry) -> bool:
         files = self._client.files.list(self.run_id, prefix=entry.path)
         return any((file.path, file.digest) == (entry.path, entry.digest) for file in files)
 
     def _artifact(self, op: PutArtifact) -> Any:
-        staged = {entry.digest: entry for entry in op.entries if not entry.reference}
-        for digest, entry in staged.items():
+        needed = {entry.digest: entry for entry in staged(op)}
+        for digest, entry in needed.items():
             if not self._client.blobs.exists(digest):
                 self._client.blobs.upload(self._require(entry), digest=digest)
         try:
-            done = self._create(op)
+            return self._create(op)
         except NotFound:
             # What nothing refers to may be swept: a blob that was there a moment ago can be gone by now.
-            for digest, entry in staged.items():
+            for digest, entry in needed.items():
                 self._client.blobs.upload(self._require(entry), digest=digest)
-            done = self._create(op)
-        for entry in op.entries:
-            if not entry.reference:
-                self._staging.drop(entry.digest)
-        return done
+            return self._create(op)
 
     def _create(self, op: PutArtifact) -> Any:
         return self._client.artifacts.create(

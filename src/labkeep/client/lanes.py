@@ -86,7 +86,15 @@ class Lanes:
 
     def log_artifact(self, artifact: Artifact, aliases: list[str]) -> None:
         """Copy the artifact's files and queue its upload."""
+        ticket = Ticket()
+        artifact.logged(self.client, ticket)
         staged = [self._stage(path, source) for path, source in artifact.sources.items()]
+        if None in staged:
+            log.warning("labkeep: artifact %s is not logged: a part of it would be missing", artifact.name)
+            for entry in filter(None, staged):
+                self._staging.drop(entry.digest)
+            ticket.settle(None, acknowledged=False)
+            return
         references = [Entry(path, uri, 0, reference=True) for path, uri in artifact.references.items()]
         op = PutArtifact(
             name=artifact.name,
@@ -96,8 +104,6 @@ class Lanes:
             metadata=artifact.plain_metadata,
             aliases=aliases,
         )
-        ticket = Ticket()
-        artifact.logged(self.client, ticket)
         self._files.start()
         self._files.put(op, ticket)
 
@@ -105,7 +111,7 @@ class Lanes:
         try:
             digest, size = self._staging.add(source)
         except OSError as error:
-            log.warning("labkeep: %s cannot be copied (%s); it is left out", source, error)
+            log.warning("labkeep: %s cannot be copied: %s", source, error)
             return None
         return Entry(path, digest, size, media_type_of(path))
 
@@ -115,9 +121,12 @@ class Lanes:
         """Send what is left and then ``end``, waiting at most so long. True when the server has all of it."""
         deadline = time.monotonic() + timeout_s
         self._pump.close()
-        sent = self._files.close(timeout_s)
-        self._rows.put(end())
-        sent = self._rows.close(max(1.0, deadline - time.monotonic())) and sent
+        sent = False
+        try:
+            sent = self._files.close(timeout_s)
+        finally:  # also when somebody loses patience with an upload
+            self._rows.put(end())
+            sent = self._rows.close(max(1.0, deadline - time.monotonic())) and sent
         self._staging.close()
         if self.client is not None and self.client.base_url.startswith("file:"):
             self.client.close()  # other processes may want to open the folder

@@ -302,14 +302,16 @@ class Outbox:
             self._closing = True
             self._retry_at = 0.0  # one last try
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        with self._changed:
-            if self._queue:
-                self._to_disk(SPOOLING)
-            clean = self._spool.end == 0
-            self._mode = KEEPING
-            self._spool.close()
+        try:
+            if self._thread is not None:
+                self._thread.join(timeout_s)
+        finally:  # Ctrl-C ends the waiting, and loses nothing
+            with self._changed:
+                if self._queue:
+                    self._to_disk(SPOOLING)
+                clean = self._spool.end == 0
+                self._mode = KEEPING
+                self._spool.close()
         return clean
 
 

@@ -75,7 +75,7 @@ class Run:
         self._quiet = start.quiet
         self._history = start.streams.get("history") or Stream("history")
         self._console = start.streams.get("console") or Stream("console")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while the training does
         self._lanes = start.lanes
         self._open = self._lanes is not None
         self._told_of_stop = False

@@ -91,6 +91,13 @@ def size_of(op: Op) -> int:
     return len(op.data) if isinstance(op, Rows) else 1000
 
 
+def staged(op: Op) -> list[Entry]:
+    """The files that an op needs a local copy of."""
+    if isinstance(op, PutArtifact):
+        return [entry for entry in op.entries if not entry.reference]
+    return [op.entry] if isinstance(op, PutFile) else []
+
+
 class Spool:
     """One lane's file, written by one process. It exists once something was put into it."""
 

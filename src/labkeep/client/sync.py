@@ -14,7 +14,7 @@ from labkeep.client import spool
 from labkeep.client.delivery import Delivery
 from labkeep.client.outbox import is_about_content
 from labkeep.client.repairs import repaired
-from labkeep.client.spool import Begin, End, Entry, Op, PutArtifact, PutFile, Rows
+from labkeep.client.spool import Begin, End, Op, Rows
 from labkeep.client.staging import Staging
 from labkeep.core.errors import Corrupt, Gone, LabkeepError
 
@@ -84,7 +84,7 @@ def _send(client: Labkeep, path: Path, claimed: FileIO, *, anywhere: bool) -> Sy
             message=f"it belongs to {begin.url}; name it to send it there",
         )
     staging = Staging(path.parent / "files" / run_id)
-    staging.needed(entry.digest for _, op in spool.read(path) for entry in _entries(op))
+    staging.needed(entry.digest for _, op in spool.read(path) for entry in spool.staged(op))
     deliver = Delivery(client, begin, staging)
     rows = 0
     for _, op in spool.read(path):
@@ -93,12 +93,6 @@ def _send(client: Labkeep, path: Path, claimed: FileIO, *, anywhere: bool) -> Sy
     spool.discard(path, claimed)
     staging.close()
     return Synced(file=str(path), outcome="sent", run_id=run_id, rows=rows, message=f"sent to {client.base_url}")
-
-
-def _entries(op: Op) -> list[Entry]:
-    if isinstance(op, PutArtifact):
-        return [entry for entry in op.entries if not entry.reference]
-    return [op.entry] if isinstance(op, PutFile) else []
 
 
 def _ends(path: Path) -> tuple[Begin, End | None]:

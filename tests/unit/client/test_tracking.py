@@ -373,6 +373,35 @@ def test_an_artifact_that_cannot_be_is_refused_where_it_is_made(tmp_path: Path) 
         artifact.wait()
 
 
+def test_an_artifact_of_which_a_part_is_missing_is_not_logged(
+    server: FakeServer, tmp_path: Path, spool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    artifact = labkeep.Artifact("both")
+    artifact.add_file(tmp_path / "a")
+    artifact.add_file(tmp_path / "b")
+    (tmp_path / "b").unlink()
+    with labkeep.init() as run:
+        run.log_artifact(artifact)
+        with pytest.raises(errors.Refused):
+            artifact.wait(1)
+    assert server.artifacts == []
+    assert "would be missing" in caplog.text
+    assert [path for path in spool_dir.glob("**/*") if path.is_file()] == []
+
+
+def test_a_file_that_the_server_will_never_take_leaves_nothing_behind(
+    server: FakeServer, tmp_path: Path, spool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a").write_text("a")
+    server.faults.append(Fault(413, only="/files/"))
+    with labkeep.init() as run:
+        run.save(tmp_path / "a", base_path=tmp_path)
+    assert "does not take" in caplog.text
+    assert [path for path in spool_dir.glob("**/*") if path.is_file()] == []
+
+
 def test_files_are_saved_under_their_path(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
