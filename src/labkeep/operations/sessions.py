@@ -98,6 +98,8 @@ def _create(tx: Tx, actor: Actor, project: Project, command: Announce) -> Run:
     given = {
         name: value for name in Changes.__struct_fields__ if (value := getattr(command.changes, name)) is not UNSET
     }
+    for name in {"metadata", "extra"} & given.keys():
+        given[name] = merge({}, given[name])
     asked = CreateRun(project=project.id, handle=command.handle, dialect=command.dialect, **given)
     return runs.create(tx, actor, asked)
 

@@ -20,5 +20,7 @@ def encode(error: LabkeepError) -> Response:
     status = STATUS.get(type(error), error.status)
     shown = {"message": error.message, "extensions": {"code": error.code, "details": dict(error.details)}}
     body = {"errors": [shown], "error": error.message, "data": None}
-    headers = {"retry-after": str(error.details.get("retry_after_s", 1))} if error.retry else None
+    headers = {"retry-after": str(error.details.get("retry_after_s", 1))} if error.retry else {}
+    if status == 401:
+        headers["www-authenticate"] = 'Basic realm="Labkeep: the key is the password", charset="UTF-8"'
     return Response(msgspec.json.encode(body), status, headers, "application/json")

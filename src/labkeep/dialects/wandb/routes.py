@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from labkeep.dialects.wandb import files, filestream
+from labkeep.dialects.wandb import files, filestream, pages
 from labkeep.dialects.wandb.engine import graphql
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -22,5 +22,6 @@ ROUTES = [
     Route(files.DOOR + "/{token}/{path:path}", files.upload, methods=["PUT"]),
     Route(files.DOOR + "/{token}/{path:path}", files.download, methods=["GET"]),
     Route(files.DOOR + "/{token}/{path:path}", files.preflight, methods=["OPTIONS"]),
+    Route("/{entity}/{project}/runs/{run}", pages.show, methods=["GET"]),
     Route("/{path:path}", _unknown, methods=_METHODS),
 ]

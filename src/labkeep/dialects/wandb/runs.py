@@ -65,7 +65,7 @@ def announcement(input: Json) -> Announce:
         id=own_id("Run", input["id"]) if edits else None,
         starts=starts or (not edits and input.get("state") is not None),
         dialect=DIALECT,
-        changes=_changes(input),
+        changes=_changes(input, starts=starts),
     )
 
 
@@ -78,14 +78,17 @@ _PLAIN = {
 }
 
 
-def _changes(input: Json) -> Changes:
+def _changes(input: Json, *, starts: bool) -> Changes:
     found: dict[str, Any] = {ours: input[theirs] for theirs, ours in _PLAIN.items() if input.get(theirs) is not None}
     if found.get("name") == "":
         del found["name"]
     if input.get("tags") is not None:
         found["tags"] = tuple(tag for tag in input["tags"] if tag)
+    mine: Json = {"preempting": None} if starts else {}
     if input.get("config"):
-        found["config"], mine = config_in(input["config"])
+        found["config"], internal = config_in(input["config"])
+        mine |= internal
+    if mine:
         found["extra"] = {DIALECT: mine}
     if input.get("summaryMetrics"):
         found["summary"] = parse_object(input["summaryMetrics"], "summaryMetrics")
