@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -185,15 +184,11 @@ def _finish(session: Session, request: Request, selection: dict[str, Any], outco
     else:
         for line in report(outcome, selection.get("ids", ()), session.now()):
             session.output.line(line)
-        if outcome.job_id:
-            session.output.line(f"goes on in the background: labkeep jobs wait {outcome.job_id}")
+        for job_id in outcome.job_ids:
+            session.output.line(f"goes on in the background: labkeep jobs wait {job_id}")
 
 
 def _wait(session: Session, outcome: Outcome) -> list[Deletion]:
     """The deletions that were purged, once all of their jobs are done."""
-    last = session.client.jobs.get(outcome.job_id or "")
-    # One request may purge several deletions: their jobs were all made at the same moment.
-    newer = takewhile(lambda job: job.created_at >= last.created_at, session.client.jobs.list(limit=100))
-    together = {job.id: job for job in newer if job.created_at == last.created_at and job.task == last.task}
-    done = [wait_for(session, id) for id in {**together, last.id: last}]
+    done = [wait_for(session, id) for id in outcome.job_ids]
     return [session.client.deletions.get(str(job.payload["deletion_id"])) for job in done]

@@ -720,6 +720,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     deletion_id: str | None = None
     job_id: str | None = None
+    job_ids: list[str] = []
+    """All jobs, where several deletions are purged at once; ``job_id`` is the last of them."""
     already: int = 0
     """Objects that were in the wanted state before."""
     restorable_until: datetime | None = None

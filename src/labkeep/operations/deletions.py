@@ -287,6 +287,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
         already=planner.already,
         deletion_id=outcomes[0].deletion_id if len(outcomes) == 1 else None,
         job_id=outcomes[-1].job_id if outcomes else None,
+        job_ids=[job_id for outcome in outcomes for job_id in outcome.job_ids],
         not_rebound=[entry for outcome in outcomes for entry in outcome.not_rebound],
         items=[entry for outcome in outcomes for entry in outcome.items][:SHOWN_ITEMS],
     )
@@ -439,7 +440,9 @@ def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reas
         tx.audit(
             actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, reason=reason, commitment=commitment
         )
-    return Outcome(verb="purge", counts=counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id)
+    return Outcome(
+        verb="purge", counts=counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
