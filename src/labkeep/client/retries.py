@@ -110,7 +110,7 @@ def error_of(call: Call, answer: Answer) -> LabkeepError:
         return _foreign(call, answer)
     kind = BY_CODE.get(body.code) or BY_STATUS.get(answer.status) or (Refused if answer.status < 500 else LabkeepError)
     error = kind(body.message)
-    error.details = body.details
+    error.details = {**body.details, "incident": body.incident} if body.incident else body.details
     return error
 
 

@@ -130,6 +130,11 @@ def test_every_error_of_the_server_is_raised_as_its_own_class(kind: type[errors.
     assert error.details == {"message": "details may have any name", "by": "ada"}
 
 
+def test_a_bug_of_the_server_says_what_to_look_for_in_its_log() -> None:
+    body = msgspec.json.encode({**envelope("internal"), "incident": "4f2a"})
+    assert error_of(GET, Answer(500, {}, body)).details["incident"] == "4f2a"
+
+
 def test_a_code_of_a_newer_server_falls_back_to_its_status() -> None:
     error = error_of(GET, Answer(409, {}, msgspec.json.encode(envelope("newer"))))
     assert type(error) is errors.Conflict
