@@ -31,8 +31,8 @@ from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.purges import system
 from labkeep.settings import Settings
 from labkeep.storage import check
-from labkeep.storage.blobs import open_blobs
-from labkeep.storage.database import open_database, open_reader, utc_now
+from labkeep.storage.database import utc_now
+from labkeep.storage.opening import open_blobs, open_database, open_reader
 from labkeep.worker.jobs import Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 

@@ -21,8 +21,8 @@ from labkeep.core.lifecycle import Status
 from labkeep.operations import Store, history
 from labkeep.settings import Settings
 from labkeep.storage.blobs_local import LocalBlobs
-from labkeep.storage.database import open_database
 from labkeep.storage.histories import Prepared
+from labkeep.storage.opening import open_database
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import make_actor, make_project, make_run
 from tests.bench.history_codec import METRICS, data

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 
 from labkeep.core.errors import LabkeepError, NotFound, Unavailable
-from labkeep.storage.blobs import Blobs, open_blobs
+from labkeep.storage.blobs import Blobs
 from labkeep.storage.blobs_object import SMALL_BYTES
+from labkeep.storage.opening import open_blobs
 from labkeep.testing.blobs import ABSENT, BIG_BYTES, SPACE, BlobsTests, big_pieces, digest_of
 from tests.contract.swift_server import SwiftServer
 

@@ -12,8 +12,9 @@ import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore
 
-from labkeep.storage.blobs import Blobs, MemoryBlobs, open_blobs
+from labkeep.storage.blobs import Blobs, MemoryBlobs
 from labkeep.storage.blobs_object import ObjectBlobs
+from labkeep.storage.opening import open_blobs
 from labkeep.testing.blobs import BlobsTests
 
 DIE_IN_AN_UPLOAD = """

@@ -12,8 +12,9 @@ from sqlalchemy import insert, select, text, update
 from labkeep.core.access import Actor
 from labkeep.core.errors import Invalid, Unavailable
 from labkeep.storage import tables as t
-from labkeep.storage.database import Database, open_database, open_reader
+from labkeep.storage.database import Database
 from labkeep.storage.database_postgres import RETRIES, check_version
+from labkeep.storage.opening import open_database, open_reader
 from labkeep.storage.transaction import Tx
 from labkeep.testing.databases import WAIT_S, DatabaseTests, chain_of, count_of, note
 from labkeep.testing.factories import make_actor, make_project

@@ -17,8 +17,9 @@ from sqlalchemy.pool import Pool
 from labkeep.core.access import Actor
 from labkeep.core.errors import Unavailable
 from labkeep.storage import tables as t
-from labkeep.storage.database import Database, open_database, open_reader
+from labkeep.storage.database import Database
 from labkeep.storage.database_sqlite import Sqlite
+from labkeep.storage.opening import open_database, open_reader
 from labkeep.storage.transaction import Tx
 from labkeep.testing.databases import WAIT_S, DatabaseTests, chain_of, count_of, empty, fill, note
 from labkeep.testing.factories import make_actor, make_project

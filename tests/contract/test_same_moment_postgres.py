@@ -10,7 +10,8 @@ import pytest
 from labkeep.core.commands import CreateProject, RowIn
 from labkeep.operations import resources, traces
 from labkeep.operations.traces import Home, ReadTraces, Target, TraceSet, WriteTraces
-from labkeep.storage.database import Database, open_database
+from labkeep.storage.database import Database
+from labkeep.storage.opening import open_database
 from labkeep.testing.databases import WAIT_S
 from labkeep.testing.factories import make_actor, make_project
 

@@ -21,13 +21,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Self
 
 import msgspec
 
-from labkeep.core.errors import Invalid, NotFound, Unsupported
+from labkeep.core.errors import Invalid, NotFound
 
 PIECE_BYTES = 1 << 20
 """The most that ``Blobs.read`` yields at once."""
@@ -37,7 +35,6 @@ UPLOADS = "_tmp"
 _SPACE = re.compile(r"[0-9a-z-]{1,64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[0-9a-f]{64}")
-_OBJECT_SCHEMES = {"s3", "gs", "az"}
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -313,39 +310,6 @@ class _MemoryUpload(Upload):
 
     def _discard(self) -> None:
         self._data.clear()
-
-
-def open_blobs(location: str | Path, **options: Any) -> Blobs:
-    """The store at a path or ``file://`` URL, ``memory://``, or ``s3://``, ``gs://`` or ``az://`` with a bucket.
-
-    ``options`` are for object stores: ``endpoint``, ``region``, ``access_key_id`` … as ``open_object_blobs`` says.
-    Invalid when the location or an option makes no sense.
-    """
-    scheme, separator, _ = str(location).partition("://")
-    if separator and scheme in _OBJECT_SCHEMES:
-        return _open_object_blobs(str(location), options)
-    if options:
-        raise Invalid(f"the blob store at {location} takes no options: {', '.join(sorted(options))}", path="blobs")
-    if scheme == "memory" and separator:
-        return MemoryBlobs()
-    # Here, because that module builds on this one.
-    from labkeep.storage.blobs_local import LocalBlobs
-
-    parts = urlsplit(str(location))
-    if not separator:
-        return LocalBlobs(location)
-    if scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return LocalBlobs(url2pathname(parts.path))
-    raise Invalid(f"{location} is no blob store: use a path, file:///, memory://, s3://, gs:// or az://", path="blobs")
-
-
-def _open_object_blobs(url: str, options: dict[str, Any]) -> Blobs:
-    try:
-        # Here, so that a server with local files needs no obstore.
-        from labkeep.storage.blobs_object import open_object_blobs
-    except ModuleNotFoundError as error:
-        raise Unsupported(f"{url} needs the object store client: pip install 'labkeep[s3]'") from error
-    return open_object_blobs(url, options)
 
 
 def _listed(key: str, size: int, modified_at: datetime) -> Listed:

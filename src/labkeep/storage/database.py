@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -99,34 +98,6 @@ class Database(ABC):
         )
 
 
-def open_database(url: str, *, data: Path, readers: int = 4, clock: Clock = utc_now) -> Database:
-    """The database at ``url`` (PostgreSQL), or the embedded one in ``data`` when ``url`` is empty."""
-    # Here, because both build on this module.
-    from labkeep.storage.database_postgres import Postgres
-    from labkeep.storage.database_sqlite import Sqlite
-
-    if url:
-        return Postgres(url, readers=readers, clock=clock)
-    return Sqlite(data / FILE_NAME, readers=readers, clock=clock)
-
-
-FILE_NAME = "labkeep.db"
-"""The embedded database, in the data folder."""
-
-
-def open_reader(url: str, *, data: Path) -> Engine:
-    """An engine for reading only, beside whatever process has the database open. Unavailable when there is none."""
-    from labkeep.storage.database_postgres import postgres_engine
-    from labkeep.storage.database_sqlite import reading_engine
-
-    if url:
-        return postgres_engine(url).execution_options(postgresql_readonly=True)
-    path = data / FILE_NAME
-    if not path.exists():
-        raise Unavailable(f"there is no Labkeep store in {data}")
-    return reading_engine(path)
-
-
 def translate(error: BaseException) -> BaseException:
     """Database errors as ours; anything else as it is."""
     if isinstance(error, LabkeepError):
@@ -169,4 +140,4 @@ def closed() -> Unavailable:
     return Unavailable("the server is shutting down: the database is closed")
 
 
-__all__ = ["Clock", "Database", "Operation", "closed", "open_database", "open_reader", "translate", "utc_now"]
+__all__ = ["Clock", "Database", "Operation", "closed", "translate", "utc_now"]

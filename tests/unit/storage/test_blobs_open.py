@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkeep.core.errors import Invalid
-from labkeep.storage.blobs import Blobs, MemoryBlobs, blob_key, open_blobs, parse_key
+from labkeep.storage.blobs import Blobs, MemoryBlobs, blob_key, parse_key
 from labkeep.storage.blobs_local import LocalBlobs
 from labkeep.storage.blobs_object import ObjectBlobs
+from labkeep.storage.opening import open_blobs
 
 KEYS = {"access_key_id": "k", "secret_access_key": "s", "region": "us-east-1"}
 
@@ -95,7 +96,7 @@ def test_files_need_no_object_store_client_and_buckets_say_which() -> None:
 import sys, tempfile
 sys.modules["obstore"] = None
 from labkeep.core.errors import Unsupported
-from labkeep.storage.blobs import open_blobs
+from labkeep.storage.opening import open_blobs
 with tempfile.TemporaryDirectory() as folder:
     print(open_blobs(folder).put("space", b"x").size)
 try:
