@@ -6,12 +6,8 @@ from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
-
 from labkeep.client.transport import Answer
-from labkeep.core import json_values
 from labkeep.core.columns import LIMITS, STEP, TIMESTAMP, Batch, Limits, Numbers, Row, decode
-from labkeep.core.entities import Series
 from labkeep.core.errors import Invalid
 
 Points: TypeAlias = "tuple[Numbers, Numbers | list[Any]]"
@@ -53,17 +49,6 @@ def part(answer: Answer) -> Part:
     following = answer.headers.get("labkeep-next-offset")
     total = int(answer.headers.get("labkeep-total", "0"))
     return Part(batch(answer.body), total, None if following is None else int(following))
-
-
-class Metric(Series, frozen=True, kw_only=True):
-    """A `Series` whose numbers may be written as text: NaN and the infinities have no other form in JSON."""
-
-    min: float | str | None = None  # type: ignore[assignment]  # a number again once it is decoded
-    max: float | str | None = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        for name in ("first", "last", "min", "max"):
-            msgspec.structs.force_setattr(self, name, json_values.from_json(getattr(self, name), 100))
 
 
 def points(found: Batch, key: str) -> Points:

@@ -266,7 +266,7 @@ class AsyncRuns(AsyncItems):
     ) -> AsyncPages[Series]:
         """What is known of each key without reading it: count, first, last, min, max."""
         path = requests.path("/runs/{id}/series", id=id)
-        return self._connection.pages(history.Metric, path, stream=stream, limit=limit, include=include, cursor=cursor)
+        return self._connection.pages(Series, path, stream=stream, limit=limit, include=include, cursor=cursor)
 
     async def console(
         self, id: str, *, first: int | None = None, last: int | None = None, include: str | None = None

@@ -265,7 +265,7 @@ class Runs(Items):
     ) -> Pages[Series]:
         """What is known of each key without reading it: count, first, last, min, max."""
         path = requests.path("/runs/{id}/series", id=id)
-        return self._connection.pages(history.Metric, path, stream=stream, limit=limit, include=include, cursor=cursor)
+        return self._connection.pages(Series, path, stream=stream, limit=limit, include=include, cursor=cursor)
 
     def console(
         self, id: str, *, first: int | None = None, last: int | None = None, include: str | None = None
