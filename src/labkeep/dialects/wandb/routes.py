@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from labkeep.dialects.wandb import files, filestream, pages
+from labkeep.dialects.wandb import files, filestream, pages, stored
 from labkeep.dialects.wandb.engine import graphql
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -22,6 +22,7 @@ ROUTES = [
     Route(files.DOOR + "/{token}/{path:path}", files.upload, methods=["PUT"]),
     Route(files.DOOR + "/{token}/{path:path}", files.download, methods=["GET"]),
     Route(files.DOOR + "/{token}/{path:path}", files.preflight, methods=["OPTIONS"]),
+    Route("/artifactsV2/{region}/{entity}/{project}/{collection}/{place:path}", stored.download, methods=["GET"]),
     Route("/{entity}/{project}/runs/{run}", pages.show, methods=["GET"]),
     Route("/{path:path}", _unknown, methods=_METHODS),
 ]
