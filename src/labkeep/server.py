@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,13 +20,14 @@ from starlette.types import ASGIApp
 from labkeep.api import routes as native
 from labkeep.api import stream
 from labkeep.core.access import Actor
-from labkeep.core.errors import Invalid, Unavailable
+from labkeep.core.errors import Invalid
 from labkeep.dialects import Dialect
 from labkeep.dialects.braintrust import DIALECT as BRAINTRUST
 from labkeep.dialects.wandb import DIALECT as WANDB
-from labkeep.http import errors, health, openapi, wire
+from labkeep.http import errors, health, listeners, openapi, wire
 from labkeep.http.app import edge
 from labkeep.http.auth import KeyRing, bearer
+from labkeep.http.doors import Doors
 from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.purges import system
@@ -78,11 +80,16 @@ def make_worker(store: Store) -> Worker:
 
 
 async def _identify(keyring: KeyRing, request: Request) -> Actor:
-    return await keyring.identify(request, bearer(request), request.headers.get("labkeep-workspace", ""))
+    # Headers are read as latin-1; clients send names in UTF-8.
+    workspace = request.headers.get("labkeep-workspace", "").encode("latin-1").decode("utf-8", "replace")
+    return await keyring.identify(request, bearer(request), workspace)
 
 
-def build_app(store: Store) -> ASGIApp:
-    """The application: health, the native API, and every dialect under its prefix."""
+def build_app(store: Store, ports: Mapping[int, str] | None = None) -> ASGIApp:
+    """The application: health, the native API, and every dialect under its prefix.
+
+    ``ports`` are those that belong to one dialect each, by its name; `settings.hosts` says the same of host names.
+    """
     keyring = KeyRing()
     document = openapi.Document(native.ENDPOINTS, stream.DESCRIBED, prefix=native.PREFIX)
     api = edge(
@@ -94,15 +101,16 @@ def build_app(store: Store) -> ASGIApp:
         errors.encode,
         public=("/openapi.json",),
     )
-    mounts = [Mount(native.PREFIX, api)]
-    for dialect in DIALECTS:
-        mounts.append(Mount(dialect.prefix, dialect.application(store, keyring)))
+    dialects = {dialect.name: dialect.application(store, keyring) for dialect in DIALECTS}
+    mounts = [Mount(native.PREFIX, api), *(Mount(dialect.prefix, dialects[dialect.name]) for dialect in DIALECTS)]
     app = Starlette(
         routes=[*health.ROUTES, *document.pages(), *mounts],
         exception_handlers=dict(errors.handlers(errors.encode)),
     )
     app.state.store = store
-    return app
+    hosts = {name: dialects[dialect] for name, dialect in store.settings.hosts.items()}
+    own = {port: dialects[name] for port, name in (ports or {}).items()}
+    return Doors(app, own, hosts, trust_forwarded=store.settings.trust_forwarded) if own or hosts else app
 
 
 def prepare(store: Store) -> str | None:
@@ -111,20 +119,39 @@ def prepare(store: Store) -> str | None:
     return store.database.write(set_up, nobody, Setup(store.settings.admin_key))
 
 
-def serve(settings: Settings, announce: Callable[[str, str | None], None]) -> None:
-    """Serve until told to stop. ``announce`` gets the URL and, on an empty store, the key to show."""
+class Announce(Protocol):
+    """Gets the URL of the server, on an empty store the key to show, and the URL of each dialect's own port."""
+
+    def __call__(self, url: str, key: str | None, /, dialects: Mapping[str, str]) -> None: ...
+
+
+def serve(settings: Settings, announce: Announce) -> None:
+    """Serve until told to stop."""
     check_settings(settings)
-    with _listen(settings) as listener:  # first of all: the key of a new store is shown once, by a server that runs
-        _serve_on(listener, settings, announce)
+    with ExitStack() as opened:  # first of all: the key of a new store is shown once, by a server that runs
+        site = opened.enter_context(
+            listeners.bind(settings.host, settings.port, "--port chooses another port, 0 a free one")
+        )
+        own = {name: opened.enter_context(_own_listener(settings, name)) for name in settings.listen}
+        _serve_on(site, own, settings, announce)
 
 
-def _serve_on(listener: socket.socket, settings: Settings, announce: Callable[[str, str | None], None]) -> None:
+def _own_listener(settings: Settings, name: str) -> socket.socket:
+    host, port = _own_address(settings, name)
+    return listeners.bind(host, port, f"--listen {name}=PORT chooses another port")
+
+
+def _own_address(settings: Settings, name: str) -> tuple[str, int]:
+    return listeners.parse_address(str(settings.listen[name]), settings.host, f"listen.{name}")
+
+
+def _serve_on(site: socket.socket, own: Mapping[str, socket.socket], settings: Settings, announce: Announce) -> None:
     store = open_store(settings)
     worker = make_worker(store)
     try:
         key = prepare(store)
         config = uvicorn.Config(
-            build_app(store),
+            build_app(store, {listener.getsockname()[1]: name for name, listener in own.items()}),
             host=settings.host,
             port=settings.port,
             loop="uvloop",  # also sets TCP_NODELAY, which asyncio's loop leaves off on inherited sockets
@@ -136,32 +163,14 @@ def _serve_on(listener: socket.socket, settings: Settings, announce: Callable[[s
             timeout_graceful_shutdown=10,
         )
         server = uvicorn.Server(config)
-        host, port = listener.getsockname()[:2]
-        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}", key if not settings.admin_key else None)
+        dialects = {name: listeners.url_of(listener) for name, listener in own.items()}
+        announce(listeners.url_of(site), key if not settings.admin_key else None, dialects)
         if settings.embedded_worker:
             worker.start()
-        server.run(sockets=[listener])
+        server.run(sockets=[site, *own.values()])
     finally:
         worker.stop()
         close_store(store)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A bound socket. Unavailable when the port is taken, or the address is none of this machine."""
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise Unavailable(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Is another server running there? "
-            "--port chooses another port, 0 a free one",
-            host=settings.host,
-            port=settings.port,
-        ) from error
-    listener.set_inheritable(True)
-    return listener
 
 
 class LocalApp:
@@ -218,3 +227,12 @@ def check_settings(settings: Settings) -> None:
         raise Invalid(
             "embedded_worker=false needs PostgreSQL: nobody else can work on a SQLite folder", path="embedded_worker"
         )
+    names = [dialect.name for dialect in DIALECTS]
+    for path, asked in ("listen", [*settings.listen]), ("hosts", [*settings.hosts.values()]):
+        for name in asked:
+            if name not in names:
+                raise Invalid(f"{path}: there is no dialect {name[:80]!r}; there are {', '.join(names)}", path=path)
+    ports = [settings.port, *(_own_address(settings, name)[1] for name in settings.listen)]
+    for port in ports:  # a request is told apart by the port alone, whatever address it came to
+        if port and ports.count(port) > 1:
+            raise Invalid(f"listen: port {port} is named twice; each dialect needs a port of its own", path="listen")
