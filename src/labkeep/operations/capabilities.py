@@ -92,12 +92,18 @@ def _digest(tx: Tx, organization_id: str, key_id: str) -> bytes:
 
 def _token(digest: bytes, signed: _Signed) -> str:
     body = msgspec.msgpack.encode(signed)
-    return base64.urlsafe_b64encode(_signature(digest, body) + body).decode().rstrip("=")
+    return _text(_signature(digest, body) + body)
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _parse(token: str) -> tuple[_Signed, bytes, bytes]:
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        if _text(raw) != token:  # bits that base64 does not look at
+            raise _refused()
         body = raw[_SIGNATURE_BYTES:]
         return msgspec.msgpack.decode(body, type=_Signed), body, raw[:_SIGNATURE_BYTES]
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:

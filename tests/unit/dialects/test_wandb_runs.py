@@ -1,0 +1,264 @@
+"""Runs as the client announces, reads, filters and changes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from labkeep.core.access import Actor
+from labkeep.core.commands import CreateRun, SetLock
+from labkeep.core.entities import Run
+from labkeep.core.lifecycle import Status
+from labkeep.dialects.wandb import DIALECT
+from labkeep.operations import Store, deletions, run_searches, runs
+from labkeep.operations.run_searches import FindRun
+
+UPSERT = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted bucket { id name state } } }"
+RUN = """query Run($name: String!) { project(name: "p") { internalId run(name: $name) {
+  id name projectId displayName state config wandbConfig(keys: ["t"]) summaryMetrics tags notes group jobType host commit
+  user { name username } historyLineCount historyKeys historyTail systemMetrics createdAt heartbeatAt fileCount } } }"""
+
+
+@pytest.fixture
+def api(client_of: Callable[..., TestClient]) -> TestClient:
+    return client_of(DIALECT)
+
+
+def ask(api: TestClient, query: str, **variables: Any) -> dict[str, Any]:
+    response = api.post("/graphql", json={"query": query, "variables": variables})
+    assert response.status_code == 200, response.text
+    return dict(response.json()["data"])
+
+
+def upsert(api: TestClient, **input: Any) -> dict[str, Any]:
+    return dict(ask(api, UPSERT, input={"modelName": "p", "host": "h", **input})["upsertBucket"])
+
+
+def run_of(api: TestClient, name: str = "r1") -> dict[str, Any]:
+    return dict(ask(api, RUN, name=name)["project"]["run"])
+
+
+def found(store: Store, admin: Actor, name: str = "r1") -> Run:
+    return store.database.read(run_searches.find, admin, FindRun(project="p", handle=name)).run
+
+
+def names(api: TestClient, order: str = "+display_name", **filters: Any) -> list[str]:
+    query = 'query Q($f: JSONString, $o: String) { project(name: "p") { runs(filters: $f, order: $o, first: 100) { edges { node { name } } } } }'
+    page = ask(api, query, f=json.dumps(filters), o=order)["project"]["runs"]
+    return [edge["node"]["name"] for edge in page["edges"]]
+
+
+# --- announcing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_makes_its_run_and_its_project(api: TestClient) -> None:
+    made = upsert(api, name="r1", displayName="first", config='{"lr": {"value": 0.1}}', tags=["a"], groupName="g")
+    assert (made["inserted"], made["bucket"]["state"]) == (True, "running")
+    run = run_of(api)
+    assert (run["displayName"], run["group"], run["tags"], run["host"]) == ("first", "g", ["a"], "h")
+    assert run["user"] == {"name": "admin", "username": "admin"}
+    assert int(run["projectId"]) == int(ask(api, RUN, name="r1")["project"]["internalId"])
+
+
+def test_announcing_twice_makes_one_run(api: TestClient) -> None:
+    first, second = upsert(api, name="r1"), upsert(api, name="r1")
+    assert (first["inserted"], second["inserted"]) == (True, False)
+    assert first["bucket"]["id"] == second["bucket"]["id"]
+
+
+def test_null_leaves_things_as_they_are(api: TestClient) -> None:
+    upsert(api, name="r1", displayName="first", notes="n", tags=["a"])
+    upsert(api, name="r1", displayName=None, notes=None, tags=None)
+    run = run_of(api)
+    assert (run["displayName"], run["notes"], run["tags"]) == ("first", "n", ["a"])
+
+
+def test_a_config_replaces_the_one_before_and_the_clients_own_facts_come_back(
+    api: TestClient, store: Store, admin: Actor
+) -> None:
+    upsert(api, name="r1", config='{"a": {"value": 1}, "_wandb": {"value": {"t": {"4": "3.11"}}}}')
+    upsert(
+        api, name="r1", config='{"b": {"value": {"c": 2}, "desc": "why"}, "_wandb": {"value": {"t": {"4": "3.11"}}}}'
+    )
+    assert found(store, admin).config == {"b": {"c": 2}}
+    run = run_of(api)
+    assert json.loads(run["wandbConfig"]) == {"t": {"4": "3.11"}}
+    config = json.loads(run["config"])
+    assert config["b"] == {"value": {"c": 2}, "desc": "why"}
+    assert config["_wandb"]["value"]["t"] == {"4": "3.11"}
+
+
+def test_a_config_may_have_not_a_number(api: TestClient) -> None:
+    upsert(api, name="r1", config='{"a": {"value": NaN}}')
+    assert json.loads(run_of(api)["config"])["a"]["value"] == "NaN"
+
+
+def test_an_edit_by_id_does_not_change_the_state(api: TestClient) -> None:
+    id = upsert(api, name="r1")["bucket"]["id"]
+    api.post("/files/default/p/r1/file_stream", json={"complete": True, "exitcode": 1})
+    edit = {"id": id, "notes": "later", "config": '{"x": {"value": 1}}'}
+    assert ask(api, UPSERT, input=edit)["upsertBucket"]["bucket"]["state"] == "failed"
+    assert run_of(api)["notes"] == "later"
+
+
+def test_a_run_without_a_name_or_an_id_is_refused(api: TestClient) -> None:
+    response = api.post("/graphql", json={"query": UPSERT, "variables": {"input": {"modelName": "p"}}})
+    assert response.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("pending", Status.queued),
+        ("killed", Status.stopped),
+        ("preempted", Status.crashed),
+        ("finished", Status.finished),
+    ],
+)
+def test_states_have_statuses(api: TestClient, store: Store, admin: Actor, state: str, status: Status) -> None:
+    id = upsert(api, name="r1")["bucket"]["id"]
+    ask(
+        api,
+        "mutation M($i: UpdateRunStateInput!) { updateRunState(input: $i) { success } }",
+        i={"id": id, "state": state},
+    )
+    assert found(store, admin).status == status
+
+
+def test_a_run_that_is_asked_for_before_it_starts_may_be_missing(api: TestClient) -> None:
+    upsert(api, name="r1")
+    query = 'query Q($n: String!) { model(name: "p") { bucket(name: $n, missingOk: true) { id } } }'
+    assert ask(api, query, n="other")["model"]["bucket"] is None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_another_api_is_seen_with_sensible_fields(api: TestClient, store: Store, admin: Actor) -> None:
+    made = store.database.write(
+        runs.create, admin, CreateRun(project="p", name="native", config={"lr": 1}, summary={"acc": 0.5})
+    )
+    run = run_of(api, made.id)
+    assert (run["name"], run["displayName"], run["historyLineCount"]) == (made.id, "native", 0)
+    assert json.loads(run["config"])["lr"]["value"] == 1
+    assert json.loads(run["wandbConfig"]) == {"t": {}}
+    assert (run["historyKeys"], run["historyTail"], run["systemMetrics"]) == (None, "[]", "{}")
+
+
+def test_filters_and_orders_are_the_clients_own(api: TestClient) -> None:
+    for n in range(4):
+        upsert(
+            api,
+            name=f"r{n}",
+            displayName=f"exp-{n}",
+            config=f'{{"n": {{"value": {n}}}}}',
+            tags=["odd"] if n % 2 else [],
+        )
+    assert names(api, **{"config.n": {"$gte": 2}}) == ["r2", "r3"]
+    assert names(api, "-config.n.value", tags="odd") == ["r3", "r1"]
+    assert names(api, **{"$or": [{"name": "r0"}, {"display_name": {"$regex": "3$"}}]}) == ["r0", "r3"]
+    assert names(api, state="killed") == []
+
+
+def test_a_list_goes_on_where_the_page_ended(api: TestClient) -> None:
+    for n in range(5):
+        upsert(api, name=f"r{n}")
+    query = """query Q($c: String) { project(name: "p") { runCount runs(first: 2, after: $c, order: "+display_name") {
+      totalCount edges { node { name } cursor } pageInfo { endCursor hasNextPage } } } }"""
+    seen, cursor = [], None
+    for _ in range(3):
+        project = ask(api, query, c=cursor)["project"]
+        seen += [edge["node"]["name"] for edge in project["runs"]["edges"]]
+        cursor = project["runs"]["pageInfo"]["endCursor"]
+    assert (seen, cursor, project["runCount"]) == ([f"r{n}" for n in range(5)], None, 5)
+    assert project["runs"]["totalCount"] == 5
+
+
+def test_a_filter_that_cannot_be_understood_says_where(api: TestClient) -> None:
+    upsert(api, name="r1")
+    query = 'query Q($f: JSONString) { project(name: "p") { runCount(filters: $f) } }'
+    response = api.post("/graphql", json={"query": query, "variables": {"f": '{"config.a": {"$near": 1}}'}})
+    assert response.status_code == 422
+    assert "config.a.$near" in response.json()["error"]
+
+
+def test_history_is_read_in_pages_of_steps_and_in_samples(api: TestClient) -> None:
+    upsert(api, name="r1")
+    rows = [json.dumps({"_step": n, "loss": n / 2, **({"acc": n} if n % 10 == 0 else {})}) for n in range(100)]
+    body = {"files": {"wandb-history.jsonl": {"offset": 0, "content": rows}}}
+    assert api.post("/files/default/p/r1/file_stream", json=body).status_code == 200
+    query = """query Q($specs: [JSONString!]!) { project(name: "p") { run(name: "r1") { historyKeys historyTail
+      page: history(minStep: 10, maxStep: 12, samples: 2) some: history(samples: 7) sampledHistory(specs: $specs) } } }"""
+    specs = [
+        {"keys": ["_step", "acc"], "samples": 500},
+        {"keys": ["loss"], "minStep": 98, "maxStep": 99},
+        {"keys": ["none"]},
+    ]
+    run = ask(api, query, specs=[json.dumps(spec) for spec in specs])["project"]["run"]
+    assert [json.loads(line)["_step"] for line in run["page"]] == [10, 11]
+    some = [json.loads(line)["_step"] for line in run["some"]]
+    assert (len(some), some[0], some[-1]) == (7, 0, 99)
+    assert [row["_step"] for row in run["sampledHistory"][0]] == list(range(0, 100, 10))
+    assert [row["loss"] for row in run["sampledHistory"][1]] == [49.0, 49.5]
+    assert run["sampledHistory"][2] == []
+    assert (run["historyKeys"]["lastStep"], run["historyKeys"]["keys"]["acc"]["typeCounts"]) == (
+        99,
+        [{"type": "number", "count": 10}],
+    )
+    assert json.loads(json.loads(run["historyTail"])[0])["_step"] == 99
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_run_says_until_when_it_can_be_restored(api: TestClient) -> None:
+    id = upsert(api, name="r1")["bucket"]["id"]
+    ask(api, "mutation M($i: DeleteRunInput!) { deleteRun(input: $i) { clientMutationId } }", i={"id": id})
+    response = api.post("/graphql", json={"query": RUN, "variables": {"name": "r1"}})
+    assert response.status_code == 410
+    assert "restorable until" in response.json()["errors"][0]["message"]
+    assert names(api) == []
+
+
+def test_a_locked_run_stays_and_the_client_is_told_why(api: TestClient, store: Store, admin: Actor) -> None:
+    id = upsert(api, name="r1")["bucket"]["id"]
+    store.database.write(deletions.set_lock, admin, SetLock(id=found(store, admin).id, locked=True))
+    query = "mutation M($i: DeleteRunInput!) { deleteRun(input: $i) { clientMutationId } }"
+    response = api.post("/graphql", json={"query": query, "variables": {"i": {"id": id}}})
+    assert response.status_code == 400
+    assert "locked" in response.json()["error"]
+    assert names(api) == ["r1"]
+
+
+def test_moving_runs_onto_a_taken_id_moves_none(api: TestClient) -> None:
+    upsert(api, name="r1")
+    upsert(api, name="r2")
+    upsert(api, name="r2", modelName="q")
+    query = "mutation M($i: MoveRunsInput!) { moveRuns(input: $i) { task } }"
+    where = {"sourceEntityName": "default", "sourceProjectName": "p", "destinationEntityName": "default"}
+    variables = {"i": {**where, "destinationProjectName": "q", "filters": "{}"}}
+    assert api.post("/graphql", json={"query": query, "variables": variables}).status_code == 400
+    assert names(api) == ["r1", "r2"]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_link_of_a_run_leads_to_its_facts_and_nothing_in_them_runs(api: TestClient) -> None:
+    upsert(api, name="r1", displayName="<script>alert(1)</script>", config='{"a": {"value": "<b>"}}')
+    response = api.get("/default/p/runs/r1")
+    assert response.status_code == 200
+    assert "<script>" not in response.text
+    assert "&lt;b&gt;" in response.text
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_browser_is_asked_for_the_key(api: TestClient) -> None:
+    del api.headers["authorization"]
+    response = api.get("/default/p/runs/r1")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Basic ")
