@@ -28,6 +28,7 @@ from labkeep.http import errors, health, listeners, openapi, wire
 from labkeep.http.app import edge
 from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.doors import Doors
+from labkeep.http.protocol import Http
 from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.purges import system
@@ -155,7 +156,8 @@ def _serve_on(site: socket.socket, own: Mapping[str, socket.socket], settings: S
             host=settings.host,
             port=settings.port,
             loop="uvloop",  # also sets TCP_NODELAY, which asyncio's loop leaves off on inherited sockets
-            http="httptools",
+            http=Http,
+            ws="none",
             lifespan="off",
             access_log=False,
             log_level="warning",

@@ -23,7 +23,8 @@ Name = Annotated[
     Meta(
         min_length=1,
         max_length=512,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
+        # The end is said twice: in Python, `$` also matches before a newline at the end.
+        pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)",
         description="1 to 512 characters, no control characters.",
     ),
 ]
@@ -37,7 +38,8 @@ FilePath = Annotated[str, Meta(min_length=1, max_length=1024, description="Relat
 Tags = Annotated[tuple[Key, ...], Meta(max_length=1000)]
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
+Moment = Annotated[datetime, Meta(tz=True, description="With its offset from UTC.")]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +94,7 @@ class CreateKey(Command, frozen=True, kw_only=True):
     organization: Name | None = None
     name: Key = ""
     agent: bool = False
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
 
 
 class ListKeys(Paged, frozen=True, kw_only=True):
@@ -193,8 +195,8 @@ class CreateRun(Command, frozen=True, kw_only=True):
     base_run_id: Id | None = None
     document_id: Id | None = None
     exit_code: int | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
     dialect: Key = "native"
     suffix: bool = False
     exist_ok: bool = False
@@ -813,7 +815,7 @@ class ListAudit(Paged, frozen=True, kw_only=True):
     id: Id | None = None
     event: str = ""
     actor: str = ""
-    since: datetime | None = None
+    since: Moment | None = None
     ascending: bool = False
 
 

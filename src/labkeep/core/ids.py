@@ -17,7 +17,14 @@ from labkeep.core.errors import Invalid
 _FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 Id = Annotated[
-    str, Meta(min_length=36, max_length=36, description="A UUID in lower case; version 7 when Labkeep made it.")
+    str,
+    Meta(
+        min_length=36,
+        max_length=36,
+        # The end is said twice: in Python, `$` also matches before a newline at the end.
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)",
+        description="A UUID in lower case; version 7 when Labkeep made it.",
+    ),
 ]
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
+import numpy as np
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +27,13 @@ from labkeep.operations.accounts import once
 T = TypeVar("T")
 
 JSON = "application/json"
+
+MAX_VALUES = 5_000_000
+"""Values in one JSON body: some 500 MiB once they are decoded."""
+
+INLINE_BYTES = 64 * 1024
+"""Bodies up to this size are decoded where they are; larger ones in a thread."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -40,6 +49,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     tag: str
     status: int = 200
+
+    @property
+    def changes_access(self) -> bool:
+        """Whether it may change who a key is, or what it may do."""
+        return self.writes and self.tag in ("keys", "members")
 
     @property
     def name(self) -> str:
@@ -82,13 +96,19 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Any]:
     types = _field_types(endpoint.command)
 
     async def handle(request: Request) -> Response:
+        if in_body:
+            check_json(request)
         body = await read_json(request) if in_body else None
         command = build(endpoint.command, request, body, types)
         key = request.headers.get("idempotency-key", "")
+        operation = endpoint.operation
         if endpoint.writes and key:
-            encoded = await run(request, once(endpoint.operation, key, fingerprint(command)), command, writes=True)
-            return Response(encoded, endpoint.status, media_type=JSON)
-        return answer(await run(request, endpoint.operation, command, writes=endpoint.writes), endpoint.status)
+            operation = once(operation, key, fingerprint(command))
+        result = await run(request, operation, command, writes=endpoint.writes)
+        if endpoint.changes_access:
+            request.app.state.keyring.forget()
+        encoded = result if operation is not endpoint.operation else _encoder.encode(result)
+        return Response(encoded, endpoint.status, media_type=JSON)
 
     return handle
 
@@ -144,23 +164,49 @@ def invalid(error: msgspec.ValidationError | msgspec.DecodeError) -> Invalid:
     """A decoding error in our words, with the path of the offending field."""
     message = str(error)
     text, _, path = message.rpartition(" - at ")
-    return Invalid(text or message, path=path.strip("`")) if path.startswith("`") else Invalid(message, path="$")
+    if not path.startswith("`"):
+        text, path = message, "$"
+    return Invalid(_PATTERN.sub(_in_words, text or message), path=path.strip("`"))
+
+
+_PATTERN = re.compile(r"Expected `str` matching regex '(.*)'")
+_WORDS = {"[0-9a-f]{8}-": "a UUID in lower case", "sha256:": "`sha256:` and 64 hex digits in lower case"}
+
+
+def _in_words(found: re.Match[str]) -> str:
+    words = (text for part, text in _WORDS.items() if part in found[1])
+    return f"Expected {next(words, 'text without control characters')}"
+
+
+def check_json(request: Request) -> None:
+    """Invalid for a body that says it is something else than JSON in UTF-8."""
+    text = request.headers.get("content-type", "").lower()
+    kind, _, parameters = text.partition(";")
+    # What curl says of every body that it is not told about is taken for nothing said.
+    known = kind.strip() in ("", JSON, "application/x-www-form-urlencoded") or kind.strip().endswith("+json")
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
+    if not known or charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise Invalid(f"content-type {text[:80]!r} is not taken here; use {JSON}", path="content-type", status=415)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON; None when it is empty. Depth, size and content are all limited."""
+    """The body as JSON; None when it is empty. Depth, size, number of values and content are all limited."""
     data = await read_body(request)
     if not data.strip():
         return None
-    return decode_json(data, store_of(request).settings.max_json_depth)
+    depth = store_of(request).settings.max_json_depth
+    if len(data) <= INLINE_BYTES:
+        return decode_json(data, depth)
+    return await asyncio.to_thread(decode_json, data, depth)
 
 
 def decode_json(data: bytes, max_depth: int, kind: Any = Any) -> Any:
-    """``data`` as JSON of type ``kind``. Invalid for anything else, and for nesting deeper than ``max_depth``."""
-    _check_depth(data, max_depth)
+    """``data`` as JSON of type ``kind``. Invalid for anything else, and for nesting deeper than ``max_depth``; TooLarge
+    for more than `MAX_VALUES` values."""
+    _check_structure(data, max_depth)
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
@@ -169,32 +215,40 @@ def decode_json(data: bytes, max_depth: int, kind: Any = Any) -> Any:
         raise Invalid(f"the body is not valid JSON: {error}", path="$") from error
 
 
-def _check_depth(data: bytes, limit: int) -> None:
-    # Brackets inside strings only make the estimate higher, so the exact count is needed rarely.
-    if data.count(b"[") + data.count(b"{") <= limit:
+def _check_structure(data: bytes, max_depth: int) -> None:
+    # What is inside strings only makes these counts higher, so the exact ones are needed rarely.
+    opening = data.count(b"[") + data.count(b"{")
+    if opening <= max_depth and opening + data.count(b",") <= MAX_VALUES:
         return
-    depth, quoted, escaped = 0, False, False
-    for byte in data.translate(None, delete=_NOT_STRUCTURE):
-        if escaped:
-            escaped = False
-        elif byte == 0x5C:
-            escaped = quoted
-        elif byte == 0x22:
-            quoted = not quoted
-        elif not quoted:
-            depth += 1 if byte in b"[{" else -1
-            if depth > limit:
-                raise Invalid(f"the JSON is nested deeper than {limit} levels", path="$")
+    steps = _STEPS[_marks(data)]
+    if np.count_nonzero(steps >= 0) > MAX_VALUES:
+        raise TooLarge(f"a request may have {MAX_VALUES:,} values; send these in several requests", limit=MAX_VALUES)
+    if np.cumsum(steps, dtype=np.int32).max(initial=0) > max_depth:
+        raise Invalid(f"the JSON is nested deeper than {max_depth} levels", path="$")
 
 
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+def _marks(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Brackets and commas that are not inside strings."""
+    if b"\\" in data:  # what is escaped is inside a string; of a run of backslashes each second one is escaped
+        data = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    marks = np.frombuffer(data.translate(None, delete=_NOT_STRUCTURE), np.uint8)
+    quotes = marks == ord('"')
+    inside = np.cumsum(quotes, dtype=np.uint8) & 1  # it may wrap around: only whether it is odd matters
+    outside: np.ndarray[Any, np.dtype[np.uint8]] = marks[(inside == 0) & ~quotes]
+    return outside
+
+
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}",'))
+_STEPS = np.zeros(256, np.int8)
+"""What a mark does to the depth."""
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 async def read_body(request: Request) -> bytes:
     """The whole body, decompressed. TooLarge over the limits; Invalid when it breaks off or is not what it claims."""
     settings = store_of(request).settings
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > settings.max_body_bytes:
+    if length.isascii() and length.isdigit() and int(length) > settings.max_body_bytes:
         raise TooLarge(
             f"the body has {length} bytes; at most {settings.max_body_bytes} are taken", limit=settings.max_body_bytes
         )
@@ -211,7 +265,7 @@ async def read_body(request: Request) -> bytes:
         return data
     if encoding not in ("gzip", "deflate"):
         raise Invalid(f"content-encoding {encoding[:40]!r} is not taken; use gzip or none", path="content-encoding")
-    return inflate(data, settings.max_inflated_bytes)
+    return await asyncio.to_thread(inflate, data, settings.max_inflated_bytes)
 
 
 async def stream_body(request: Request) -> AsyncIterator[bytes]:
@@ -235,4 +289,6 @@ def inflate(data: bytes, limit: int) -> bytes:
         raise TooLarge(f"the body is larger than {limit} bytes after decompression", limit=limit)
     if not inflater.eof:
         raise Invalid("the compressed body breaks off", path="$")
+    if inflater.unused_data:
+        raise Invalid("more follows after the end of the compressed body: compress all of it as one", path="$")
     return inflated

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labkeep.core.errors import Unavailable
+from labkeep.core.faults import reach
 from labkeep.storage.blobs import (
     PIECE_BYTES,
     UPLOADS,
@@ -161,7 +162,9 @@ class _LocalUpload(Upload):
         with _disk():
             os.fsync(self._file.fileno())
             self._file.close()
+            reach("blob.written")
             self._blobs._adopt(self._path, key)
+            reach("blob.renamed")
 
     def _discard(self) -> None:
         with suppress(OSError):  # a failing disk is what may have brought us here; sweep_uploads gets what stays

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, OperationalError, StatementError
 
 from labkeep.core.access import Actor
-from labkeep.core.errors import AlreadyExists, Invalid, LabkeepError, Unavailable
+from labkeep.core.errors import AlreadyExists, Corrupt, Invalid, LabkeepError, Unavailable
 from labkeep.core.ids import IdSource
 from labkeep.storage.transaction import Tx
 
@@ -102,6 +102,8 @@ def translate(error: BaseException) -> BaseException:
     """Database errors as ours; anything else as it is."""
     if isinstance(error, LabkeepError):
         return error
+    if isinstance(error, StatementError) and isinstance(error.orig, LabkeepError):
+        return error.orig  # a value that its column does not take
     if isinstance(error, OverflowError) and "SQLite INTEGER" in str(error):
         return Invalid("a number is too large to be stored")
     if not isinstance(error, DBAPIError):
@@ -112,6 +114,9 @@ def translate(error: BaseException) -> BaseException:
         return Invalid(f"a value cannot be stored: {_first_line(error)}")
     if isinstance(error, OperationalError):
         return _refused(error)
+    if type(error) is DatabaseError:  # SQLite's class for a file that makes no sense
+        log.error("database damaged: %s", error.orig)
+        return Corrupt(f"the database is damaged: {_first_line(error)}; run `labkeep check`")
     return error
 
 

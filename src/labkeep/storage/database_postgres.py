@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from labkeep.core.access import Actor
 from labkeep.core.errors import Unavailable
@@ -84,7 +84,7 @@ class Postgres(Database):
         for attempt in range(1, RETRIES + 1):
             try:
                 return self._attempt(operation, actor, command)
-            except (DBAPIError, OverflowError) as error:
+            except (StatementError, OverflowError) as error:
                 if attempt >= _TRIES.get(getattr(getattr(error, "orig", None), "sqlstate", ""), 1):
                     raise translate(error) from error
                 # Spread the losers, or they meet again.
@@ -108,7 +108,7 @@ class Postgres(Database):
         try:
             with self.engine.connect().execution_options(**options) as connection:
                 return operation(self._tx(connection), actor, command)
-        except (DBAPIError, OverflowError) as error:
+        except (StatementError, OverflowError) as error:
             raise translate(error) from error
 
     def _vacuum(self) -> int:

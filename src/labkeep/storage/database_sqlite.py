@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from labkeep.core.access import Actor
@@ -180,7 +180,7 @@ class Sqlite(Database):
                     return operation(self._tx(connection), actor, command)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except (DBAPIError, OverflowError) as error:
+        except (StatementError, OverflowError) as error:
             raise translate(error) from error
 
     # The writer's thread

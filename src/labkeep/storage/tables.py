@@ -34,6 +34,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from labkeep.core.errors import Invalid
+from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, OnDelete, Role, State, Status
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +54,8 @@ class Id(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         if value is None:
             return None
+        if not is_id(value):
+            raise Invalid(f"{value[:80]!r} is not an id")
         return UUID(value) if dialect.name == "postgresql" else bytes.fromhex(value.replace("-", ""))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
@@ -70,6 +74,8 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is not None and value.tzinfo is None:
+            raise Invalid(f"the time {value.isoformat()} does not say how far it is from UTC")
         return None if value is None else (value - EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
