@@ -26,6 +26,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[str, _doc("Folder of the embedded default: SQLite database and blobs.")] = "./labkeep-data"
     host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, _doc("Port to listen on; 0 picks a free one.")] = 8080
+    listen: Annotated[
+        dict[str, int | str],
+        _doc("Dialects at the root of a port of their own: name to port or host:port. JSON in the variable."),
+    ] = {}
+    hosts: Annotated[
+        dict[str, str], _doc("Dialects at the root of a host name of their own: host name to dialect.")
+    ] = {}
     public_url: Annotated[str, _doc("Address under which clients reach the server, when a proxy stands before it.")] = (
         ""
     )
@@ -59,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 200_000
 
 
+_DICTIONARIES = {field.name for field in msgspec.structs.fields(Settings) if field.default_factory is dict}
+
+
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Settings from a TOML file, then ``LABKEEP_*`` variables, then ``overrides`` that are not None.
 
@@ -84,5 +94,5 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for field in Settings.__struct_fields__:
         text = environ.get(f"LABKEEP_{field.upper()}")
         if text is not None:
-            found[field] = msgspec.json.decode(text.encode()) if field == "blobs_options" else text
+            found[field] = msgspec.json.decode(text.encode()) if field in _DICTIONARIES else text
     return found

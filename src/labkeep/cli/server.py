@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -45,29 +46,58 @@ def _settings(config: Path | None, **overrides: Any) -> Settings:
     return load(config, **overrides)
 
 
+def _own_ports(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """``wandb=8081`` -> ``{"wandb": "8081"}``; None when none is given, for the settings file to decide."""
+    found = {}
+    for text in given:
+        name, equals, address = text.partition("=")
+        if not (name and equals and address):
+            raise click.BadParameter(f"{text!r} is not DIALECT=PORT, such as wandb=8081")
+        if name in found:
+            raise click.BadParameter(f"{name} is named twice")
+        found[name] = address
+    return found or None
+
+
 @click.command(
     cls=Command,
     examples=(
         "labkeep serve",
         "labkeep serve --data /srv/labkeep --host 0.0.0.0 --port 80",
+        "labkeep serve --listen wandb=8081 --listen braintrust=8082",
         "LABKEEP_DATABASE_URL=postgresql+psycopg://labkeep@db/labkeep labkeep serve",
     ),
 )
 @data_option
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 picks a free one.  [default: 8080]")
+@click.option(
+    "--listen",
+    "own",
+    multiple=True,
+    callback=_own_ports,
+    metavar="DIALECT=PORT",
+    help="Also serve a dialect at the root of a port of its own; PORT or ADDRESS:PORT. May be repeated.",
+)
 @config_option
 @pass_session
-def serve(session: Session, data: str | None, host: str | None, port: int | None, config: Path | None) -> None:
+def serve(
+    session: Session,
+    data: str | None,
+    host: str | None,
+    port: int | None,
+    own: dict[str, str] | None,
+    config: Path | None,
+) -> None:
     """Start the server.
 
     On an empty store it makes the organization and workspace "default" and an owner "admin", and prints the
     owner's key once. LABKEEP_ADMIN_KEY sets that key instead. `labkeep settings` lists everything that can be set.
     """
-    chosen = _settings(config, data=data, host=host, port=port)
+    chosen = _settings(config, data=data, host=host, port=port, listen=own)
 
-    def announce(url: str, key: str | None) -> None:
-        _announce(session, url, key)
+    def announce(url: str, key: str | None, dialects: Mapping[str, str]) -> None:
+        _announce(session, url, key, dialects)
         sys.stdout.flush()
 
     # The server takes both signals while it serves, and sends them again once it has finished: by default the second
@@ -81,11 +111,13 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
     raise click.exceptions.Exit(0)
 
 
-def _announce(session: Session, url: str, key: str | None) -> None:
+def _announce(session: Session, url: str, key: str | None, dialects: Mapping[str, str]) -> None:
     if session.json:
-        session.output.json({"url": url, "key": key})
+        session.output.json({"url": url, "key": key, "dialects": dialects})
         return
     click.echo(f"Labkeep is at {url}  (API: {url}/docs)")
+    for name, address in dialects.items():
+        click.echo(f"{name} is also at {address}")
     if key is not None:
         click.echo(f"The administrator's key, shown this once:\n\n    export LABKEEP_URL={url} LABKEEP_API_KEY={key}\n")
 
