@@ -8,6 +8,7 @@ for each column that has to be converted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -59,7 +60,7 @@ _kinds: dict[Any, TypeEngine[Any]] = {}
 @cache
 def _encoder(type: TypeEngine[Any], database: str) -> Converter | None:
     if isinstance(type, t.Json):
-        return lambda value: None if value is None else msgspec.json.encode(value).decode()
+        return lambda value: msgspec.json.encode(value).decode()
     if isinstance(type, t.Id | t.Moment | t.Choice):
         return lru_cache(_REMEMBERED)(partial(type.process_bind_param, dialect=dialect_of(database)))
     if isinstance(type, t.Words):
@@ -70,7 +71,7 @@ def _encoder(type: TypeEngine[Any], database: str) -> Converter | None:
 @cache
 def _decoder(type: TypeEngine[Any], database: str) -> Converter | None:
     if isinstance(type, t.Json):
-        return lambda value: None if value is None else msgspec.json.decode(value)
+        return msgspec.json.decode
     if isinstance(type, t.Id | t.Moment | t.Choice | t.Words):
         return lru_cache(_REMEMBERED)(partial(type.process_result_value, dialect=dialect_of(database)))
     if isinstance(type, Boolean) and database == "sqlite":
@@ -79,13 +80,22 @@ def _decoder(type: TypeEngine[Any], database: str) -> Converter | None:
 
 
 def raw_id(id: str, database: str) -> Any:
-    """An id as the driver takes it."""
-    encode = encoder(_ID, database)
+    """An id as the driver takes it: 16 bytes, or a UUID."""
+    return _raw(_ID, id, database)
+
+
+def raw_time(moment: datetime, database: str) -> Any:
+    """A moment as the driver takes it: microseconds since the epoch."""
+    return _raw(_TIME, moment, database)
+
+
+def _raw(type: TypeEngine[Any], value: Any, database: str) -> Any:
+    encode = encoder(type, database)
     assert encode is not None
-    return encode(id)
+    return encode(value)
 
 
-_ID = t.Id()
+_ID, _TIME = t.Id(), t.Moment()
 
 
 def decode_rows(rows: Sequence[Sequence[Any]], decoders: Sequence[Converter | None]) -> Iterable[tuple[Any, ...]]:

@@ -10,7 +10,19 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, FromClause, Select, Table, and_, delete, select, type_coerce, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
@@ -19,7 +31,7 @@ from labkeep.core.errors import AlreadyExists, Gone, Illegal, NotFound, Stale
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.storage import tables as t
-from labkeep.storage.prepared import Converter, decode_rows, decoder
+from labkeep.storage.prepared import Converter, Prepared, decode_rows, decoder, raw_id
 from labkeep.storage.transaction import Tx
 
 E = TypeVar("E", bound=Item)
@@ -106,10 +118,10 @@ def get(tx: Tx, entity: type[E], actor: Actor, id: str, *, states: Collection[St
     kind = "object" if entity is Item else str(kind_of(entity))
     if not is_id(id):
         raise NotFound(f"{kind} {id[:80]!r} not found")
-    query = statement(entity, actor).where(t.items.c.id == id)
-    if lock:
-        query = query.with_for_update(of=t.items)
-    found = fetch(tx, entity, query)
+    rows = _getter(entity, tx.database, lock).run(
+        tx.connection, _raw_scope(tx, actor) | {"id": raw_id(id, tx.database)}
+    )
+    found = make(entity, rows, tx.database)
     if not found:
         # What was purged has lost its row in the kind's own table; its tombstone says so.
         purged = (t.items.c.id == id, t.items.c.kind == kind, t.items.c.state == State.purged)
@@ -118,6 +130,12 @@ def get(tx: Tx, entity: type[E], actor: Actor, id: str, *, states: Collection[St
     if found[0].state not in states:
         raise gone(tx, found[0])
     return found[0]
+
+
+@cache
+def _getter(entity: type[Item], database: str, lock: bool) -> Prepared:
+    query = _prepared_select(entity).where(t.items.c.id == bindparam("id", type_=t.Id()))
+    return Prepared(query.with_for_update(of=t.items) if lock else query, database)
 
 
 def get_writable(tx: Tx, entity: type[E], actor: Actor, id: str) -> E:
@@ -165,14 +183,34 @@ def gone(tx: Tx, item: Item) -> Gone | NotFound:
 
 def find(tx: Tx, entity: type[E], actor: Actor, *, parent_id: str, handle: str, type: str | None = None) -> E | None:
     """The live object with this handle in its container, or None."""
+    values = {"parent": raw_id(parent_id, tx.database), "handle": handle, "type": type}
+    rows = _finder(entity, tx.database, type is not None).run(tx.connection, _raw_scope(tx, actor) | values)
+    return make(entity, rows, tx.database)[0] if rows else None
+
+
+@cache
+def _finder(entity: type[Item], database: str, of_type: bool) -> Prepared:
     c = t.items.c
-    query = statement(entity, actor).where(
-        c.parent_id == parent_id, c.kind == kind_of(entity), c.handle == handle, t.holds_name(t.items)
+    query = _prepared_select(entity).where(
+        c.parent_id == bindparam("parent", type_=t.Id()),
+        c.kind == kind_of(entity),
+        c.handle == bindparam("handle", type_=c.handle.type),
+        t.holds_name(t.items),
     )
-    if type is not None:
-        query = query.where(c.type == type)
-    found = fetch(tx, entity, query.limit(1))
-    return found[0] if found else None
+    if of_type:
+        query = query.where(c.type == bindparam("type", type_=c.type.type))
+    return Prepared(query.limit(1), database)
+
+
+def _prepared_select(entity: type[Item]) -> Select[Any]:
+    c = t.items.c
+    scope = (("organization", c.organization_id), ("workspace", c.workspace_id))
+    return _SELECT[entity].where(*[column == bindparam(name, type_=t.Id()) for name, column in scope])
+
+
+def _raw_scope(tx: Tx, actor: Actor) -> dict[str, Any]:
+    ids = {"organization": actor.organization_id, "workspace": actor.workspace_id}
+    return {name: raw_id(id, tx.database) for name, id in ids.items()}
 
 
 def find_ids(tx: Tx, entity: type[E], actor: Actor, ids: Sequence[str]) -> dict[str, E]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from labkeep.core.errors import Unavailable
+from labkeep.storage.statistics import teach
 from labkeep.storage.tables import metadata
 
 HEAD = "0001"
@@ -16,12 +17,12 @@ HEAD = "0001"
 def prepare(connection: Connection) -> None:
     """Create or migrate the schema. Unavailable when the database was made by a newer release."""
     found = _revision(connection)
-    if found == HEAD:
-        return
     if found is None:
         _create(connection)
-    else:
+    elif found != HEAD:
         migrate(connection, found)
+    if connection.dialect.name == "sqlite":
+        teach(connection)
 
 
 def _revision(connection: Connection) -> str | None:
