@@ -108,7 +108,7 @@ class Sqlite(Database):
         self.path = path
         self._lock = _FolderLock(path.parent)
         self.engine = _engine(path, _WRITER, StaticPool)
-        self._reading = reading_engine(path, pool_size=readers, max_overflow=0)
+        self.reading = reading_engine(path, pool_size=readers, max_overflow=0)
         self._scrubber: Scrubber | None = None
         self._open = True
         self._gate = threading.Lock()
@@ -160,7 +160,7 @@ class Sqlite(Database):
         self._release()
 
     def _release(self) -> None:
-        self._reading.dispose()
+        self.reading.dispose()
         self.engine.dispose()
         if self._scrubber is not None:  # after all connections: see there
             self._scrubber.close()
@@ -174,7 +174,7 @@ class Sqlite(Database):
 
     def _read(self, operation: Operation[C, T], actor: Actor, command: C) -> T:
         try:
-            with self._reading.connect() as connection:
+            with self.reading.connect() as connection:
                 connection.exec_driver_sql("BEGIN")
                 try:
                     return operation(self._tx(connection), actor, command)
