@@ -22,7 +22,14 @@ class Adapter(System):
     )
 
     def server_cmd(self):
-        command = [self.bin("labkeep"), "serve", "--data", os.path.join(self.datadir, "store"), "--port", str(self.port)]
+        command = [
+            self.bin("labkeep"),
+            "serve",
+            "--data",
+            os.path.join(self.datadir, "store"),
+            "--port",
+            str(self.port),
+        ]
         return command, {"LABKEEP_ADMIN_KEY": KEY}, "/healthz"
 
     def open(self):
