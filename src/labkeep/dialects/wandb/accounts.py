@@ -18,7 +18,10 @@ MOST = 1000
 NEWEST = "0.31.0"
 """Newest client that this dialect is tested with."""
 
-FEATURES: dict[str, bool] = {}
+FEATURES: dict[str, bool] = {
+    "FILESTREAM_GZIP": True,
+    "STRUCTURED_CONSOLE_LOGS": True,
+}
 """Features of newer servers by name. A feature that is not named is not used by the client."""
 
 
