@@ -105,6 +105,13 @@ def test_an_edit_by_id_does_not_change_the_state(api: TestClient) -> None:
     assert run_of(api)["notes"] == "later"
 
 
+def test_a_fork_is_refused_and_not_begun_without_its_history(api: TestClient) -> None:
+    config = '{"_wandb": {"value": {"t": {}, "branch_point": {"run_id": "r0", "step": 5}}}}'
+    asked = {"name": "r1", "modelName": "p", "host": "h", "config": config}
+    response = api.post("/graphql", json={"query": UPSERT, "variables": {"input": asked}})
+    assert (response.status_code, "cannot be forked" in response.json()["error"]) == (501, True)
+
+
 def test_a_run_without_a_name_or_an_id_is_refused(api: TestClient) -> None:
     response = api.post("/graphql", json={"query": UPSERT, "variables": {"input": {"modelName": "p"}}})
     assert response.status_code == 422

@@ -6,13 +6,14 @@ from typing import Any
 
 from labkeep.core.commands import StopRun
 from labkeep.core.entities import Json
-from labkeep.core.errors import AlreadyExists, Invalid
+from labkeep.core.errors import AlreadyExists, Invalid, Unsupported
 from labkeep.core.lifecycle import Status
 from labkeep.dialects.wandb.accounts import user
 from labkeep.dialects.wandb.context import Context, global_id, number_of, own_id
 from labkeep.dialects.wandb.graphql import Resolver, Resolvers
 from labkeep.dialects.wandb.translate import (
     DIALECT,
+    INTERNAL,
     config_in,
     config_out,
     internal_out,
@@ -28,6 +29,9 @@ from labkeep.operations.sessions import Announce, Announced, Changes
 
 STARTING = ("host", "jobProgram", "commit", "jobRepo")
 """What a process says when it starts and in no later change."""
+
+FORKED = "branch_point"
+"""What the client's own facts have when a run is to begin with the history of another."""
 
 MADE = "uncategorized"
 """Where runs go that name no project."""
@@ -88,6 +92,8 @@ def _changes(input: Json, *, starts: bool) -> Changes:
     if input.get("config"):
         found["config"], internal = config_in(input["config"])
         mine |= internal
+        if starts and FORKED in internal.get(INTERNAL, {}):
+            raise Unsupported("runs cannot be forked on this server: start a new run, or resume the old one")
     if mine:
         found["extra"] = {DIALECT: mine}
     if input.get("summaryMetrics"):

@@ -2,7 +2,7 @@
 
 import time
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 # isort: split
 import wandb

@@ -1,6 +1,6 @@
 """api.runs(): filter language, ordering, pagination, len()."""
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 # isort: split
 import wandb

@@ -1,6 +1,6 @@
 """run.delete(): gone from api.run(), api.runs(), len(); other runs stay; its short id is free for a new run."""
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 # isort: split
 import wandb

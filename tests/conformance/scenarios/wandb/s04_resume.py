@@ -3,7 +3,7 @@
 import os
 import sys
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 # isort: split
 import wandb

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from scratch import ENTITY, SCRATCH, done, uniq
+from _scratch import ENTITY, SCRATCH, done, uniq
 
 # isort: split
 import wandb

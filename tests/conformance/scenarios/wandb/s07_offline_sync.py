@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 code = r"""
 import wandb, os, sys

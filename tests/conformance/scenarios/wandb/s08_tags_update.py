@@ -1,6 +1,6 @@
 """run.update() via public API: tags, name, notes, config, summary, group; live run.tags change."""
 
-from scratch import ENTITY, done, uniq
+from _scratch import ENTITY, done, uniq
 
 # isort: split
 import wandb

@@ -6,7 +6,7 @@ import os
 import urllib.error
 import urllib.request
 
-from scratch import done, uniq
+from _scratch import done, uniq
 
 # isort: split
 import wandb

@@ -7,7 +7,7 @@ os.environ["WANDB_CONSOLE"] = "wrap"
 
 from pathlib import Path
 
-from scratch import ENTITY, SCRATCH, done, uniq, wait_for
+from _scratch import ENTITY, SCRATCH, done, uniq, wait_for
 
 # isort: split
 import wandb

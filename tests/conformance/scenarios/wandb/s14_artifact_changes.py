@@ -1,6 +1,6 @@
 """new_draft without downloading, incremental versions, tags, moving collections, aliases of many versions, ids of the client."""
 
-from scratch import ENTITY, SCRATCH, done, uniq
+from _scratch import ENTITY, SCRATCH, done, uniq
 
 # isort: split
 import wandb
