@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scratch import SCRATCH, done
+from _scratch import SCRATCH, done
 
 WANDB = str(Path(sys.executable).parent / "wandb")
 BASE, KEY = os.environ["WANDB_BASE_URL"], os.environ["WANDB_API_KEY"]

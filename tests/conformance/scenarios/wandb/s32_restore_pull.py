@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import wandb
-from scratch import SCRATCH, done, uniq
+from _scratch import SCRATCH, done, uniq
 
 WANDB = str(Path(sys.executable).parent / "wandb")
 PROJ = uniq("s32")

@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 import wandb
-from scratch import done, uniq
+from _scratch import done, uniq
 
 BASE, KEY = os.environ["WANDB_BASE_URL"], os.environ["WANDB_API_KEY"]
 
