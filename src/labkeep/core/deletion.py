@@ -46,6 +46,8 @@ class Candidate(msgspec.Struct, frozen=True):
     locked: bool = False
     status: str = ""
     deletion_id: str | None = None
+    project_id: str | None = None
+    parent_id: str = ""
     dependents: tuple[Dependent, ...] = ()
 
 
@@ -81,8 +83,8 @@ def is_running(candidate: Candidate) -> bool:
 
 
 def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | None:
-    """Why ``candidate`` must stay as it is, or None. Archiving and restoring are never blocked here."""
-    if verb not in (Verb.trash, Verb.purge):
+    """Why ``candidate`` must stay as it is, or None. Only trash asks: whatever is in the trash has passed it."""
+    if verb != Verb.trash:
         return None
 
     def because(reason: str, override: str = "") -> Blocker:
@@ -91,7 +93,7 @@ def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | Non
 
     if candidate.locked:
         return because("is locked: unlock it first")
-    if verb == Verb.trash and is_running(candidate) and not options.stop_running:
+    if is_running(candidate) and not options.stop_running:
         return because("is running: cannot be trashed; stop it first, or pass on_running=stop", "on_running=stop")
     restricting = [dependent for dependent in candidate.dependents if dependent.restricts]
     if restricting and not options.force:
@@ -115,6 +117,8 @@ class Planner:
         self.stops = 0
         self.blocked = 0
         self.names: list[str] = []
+        self.homes: set[str] = set()
+        """Projects that something goes from, or that go themselves."""
         self.unbinds: list[Json] = []
         self.blockers: list[Blocker] = []
         self._hash = hashlib.sha256(msgspec.json.encode([str(verb), options.stop_running, options.force]))
@@ -122,8 +126,9 @@ class Planner:
     def add(self, candidate: Candidate) -> bool:
         """Take one candidate into the plan; True when the verb will change it."""
         # States and versions are part of the hash, so any edit in between is noticed.
-        seen = f"{candidate.id} {candidate.version} {candidate.state} {len(candidate.dependents)}\n"
-        self._hash.update(seen.encode())
+        seen = f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}"
+        needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
+        self._hash.update(f"{seen}{needed}\n".encode())
         if candidate.state not in FROM[self.verb]:
             self.already += 1
             if candidate.deletion_id is not None and len(self.held) < SHOWN:
@@ -141,6 +146,7 @@ class Planner:
     def _count(self, candidate: Candidate) -> None:
         self.counts[str(candidate.kind)] += 1
         self.bytes += candidate.bytes
+        self.homes.add(candidate.project_id or candidate.id)
         if self.verb != Verb.trash:
             return
         self.stops += is_running(candidate)

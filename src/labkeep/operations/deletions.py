@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from sqlalchemy import select
@@ -38,8 +38,9 @@ from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
 from labkeep.operations.projects import resolve, states_for
 from labkeep.storage import deletions as store
-from labkeep.storage import inventory, jobs, records
+from labkeep.storage import inventory, records
 from labkeep.storage import tables as t
+from labkeep.storage.inventory import Freed, Scope
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
 from labkeep.storage.transaction import Tx
 
@@ -59,19 +60,24 @@ def parse_verb(text: str) -> Verb:
 
 
 def _fold(
-    tx: Tx, actor: Actor, selection: Selection, planner: Planner, sink: Callable[[list[Candidate]], None] | None = None
+    tx: Tx,
+    actor: Actor,
+    selection: Selection,
+    planner: Planner,
+    sink: Callable[[list[Candidate]], None],
+    *,
+    applying: bool = True,
 ) -> None:
     """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches."""
     project_id = resolve(tx, actor, selection.project).id if selection.project else None
     checked: set[Kind] = set()
-    # A project is archived by itself: what is in it stays as it is and comes back with it.
-    contained = planner.verb not in (Verb.archive, Verb.unarchive)
-    for batch in inventory.candidates(tx, actor, selection, project_id, FROM[planner.verb], contained=contained):
+    scope = Scope(planner.verb, FROM[planner.verb], applying)
+    for batch in inventory.candidates(tx, actor, selection, project_id, scope):
         for kind in {candidate.kind for candidate in batch} - checked:
             require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
             checked.add(kind)
         going = [candidate for candidate in batch if planner.add(candidate)]
-        if sink is not None and going:
+        if going:
             sink(going)
 
 
@@ -79,32 +85,30 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
     """What a verb would do, stored so that it can be applied by its hash. Nothing happens yet."""
     require(actor, "run.read")
     planner = Planner(parse_verb(command.verb), parse_options(command.on_running, command.force))
-    freed = 0
+    freed = Freed()
 
     def count(going: list[Candidate]) -> None:
-        nonlocal freed
         if planner.verb in (Verb.trash, Verb.purge):
-            freed += inventory.freed_bytes(tx, actor, [candidate.id for candidate in going])
+            freed.add(tx, actor, [candidate.id for candidate in going])
 
-    _fold(tx, actor, command.selection, planner, count)
-    until = _restorable_until(tx, actor, command.selection) if planner.verb == Verb.trash else None
-    plan = planner.plan(tx.new_id(), tx.now, freed_bytes=freed, restorable_until=until)
+    _fold(tx, actor, command.selection, planner, count, applying=False)
+    until = _restorable_until(tx, actor, planner) if planner.verb == Verb.trash else None
+    plan = planner.plan(tx.new_id(), tx.now, freed_bytes=freed.bytes, restorable_until=until)
     store.keep_plan(tx, actor, plan)
     return plan
 
 
-def _restorable_until(tx: Tx, actor: Actor, selection: Selection) -> datetime:
-    """When what is trashed now may be purged: the project's grace period, or the server's."""
-    days: Any = None
-    if selection.project:
-        days = resolve(tx, actor, selection.project).settings.get("grace_days")
-    elif selection.ids:
-        first = records.find_ids(tx, Item, actor, selection.ids[:1]).get(selection.ids[0])
-        home = None if first is None else first.id if first.kind == Kind.project else first.project_id
-        found = records.find_ids(tx, Project, actor, [home]).get(home) if home else None
-        days = found.settings.get("grace_days") if found else None
-    valid = isinstance(days, int) and not isinstance(days, bool) and 0 <= days <= 3650
-    return tx.now + timedelta(days=days if valid else tx.grace_days)
+def _restorable_until(tx: Tx, actor: Actor, planner: Planner) -> datetime:
+    """When what is trashed now may be purged: the longest of the grace periods of the projects that it comes from."""
+    projects = records.find_ids(tx, Project, actor, sorted(planner.homes)).values()
+    days = [_grace_days(project.settings.get("grace_days"), tx.grace_days) for project in projects]
+    return tx.now + timedelta(days=max(days, default=tx.grace_days))
+
+
+def _grace_days(asked: Any, default: int) -> int:
+    """A project's own grace period when that is a sensible number of days; the server's otherwise."""
+    valid = isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= 3650
+    return asked if valid else default
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -120,14 +124,35 @@ def apply(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     return _undo_or_purge(tx, actor, command, verb)
 
 
-def _check(planner: Planner, command: Apply, plan: Callable[[], Plan]) -> None:
-    if command.plan_hash is not None and planner.hash != command.plan_hash:
-        raise Stale(
-            "something changed since this plan was made: look at the new plan and apply that",
-            plan=msgspec.to_builtins(plan()),
-        )
-    if planner.blocked:
-        raise _blocked(planner)
+class _Applied(NamedTuple):
+    """One apply under way: what is folded so far, and what a new plan would say if the world has moved."""
+
+    command: Apply
+    planner: Planner
+    freed: Freed
+
+    @classmethod
+    def begin(cls, command: Apply, verb: Verb) -> Self:
+        return cls(command, Planner(verb, parse_options(command.on_running, command.force)), Freed())
+
+    def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
+        """Count the bytes that a new plan would show; without a plan's hash nobody asks."""
+        if self.command.plan_hash is not None and self.planner.verb in (Verb.trash, Verb.purge):
+            self.freed.add(tx, actor, [candidate.id for candidate in going])
+
+    def check(self, tx: Tx, until: datetime | None = None) -> None:
+        """Stale when the world moved since the plan; the blocker's own error when something must stay."""
+        planner = self.planner
+        # Nothing left to do is no surprise: somebody, or an earlier try of this, has done it.
+        moved = self.command.plan_hash not in (None, planner.hash) and (planner.counts or planner.blocked)
+        if moved:
+            new = planner.plan(tx.new_id(), tx.now, freed_bytes=self.freed.bytes, restorable_until=until)
+            raise Stale(
+                "something changed since this plan was made: look at the new plan and apply that",
+                plan=msgspec.to_builtins(new),
+            )
+        if planner.blocked:
+            raise _blocked(planner)
 
 
 def _blocked(planner: Planner) -> Conflict:
@@ -141,29 +166,37 @@ def _blocked(planner: Planner) -> Conflict:
 
 def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     """Members first, then one statement that moves them all: the same for one object and for a million."""
-    planner = Planner(Verb.trash, parse_options(command.on_running, command.force))
+    applied = _Applied.begin(command, Verb.trash)
+    planner = applied.planner
     deletion_id = tx.new_id()
     items: list[dict[str, Any]] = []
 
+    running: list[str] = []
+    bound: list[Candidate] = []
+
     def take(going: list[Candidate]) -> None:
+        # Nothing that later candidates are judged by may change before all of them are folded.
+        applied.note(tx, actor, going)
         store.add_members(tx, actor, deletion_id, going)
         room = SHOWN_ITEMS - len(items)
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": "trashed"} for c in going[:room])
-        if planner.stops:
-            store.stop_runs(tx, actor, [c.id for c in going if is_running(c)])
-        if planner.options.force:
-            store.unbind(tx, actor, deletion_id, going)
+        running.extend(c.id for c in going if is_running(c))
+        bound.extend(c for c in going if c.dependents)
 
     _fold(tx, actor, command.selection, planner, take)
-    until = _restorable_until(tx, actor, command.selection)
-    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=until))
+    if command.plan_hash not in (None, planner.hash):
+        done = store.find_applied(tx, actor, command.plan_hash or "")
+        if done is not None:
+            return _as_before(done)
+    until = _restorable_until(tx, actor, planner)
+    applied.check(tx, until)
     if not planner.counts:
         return _nothing_new(tx, actor, planner)
     deletion = Deletion(
         id=deletion_id,
         organization_id=actor.organization_id,
         workspace_id=actor.workspace_id,
-        project_id=resolve(tx, actor, command.selection.project).id if command.selection.project else None,
+        project_id=min(planner.homes) if len(planner.homes) == 1 else None,
         state="trashed",
         actor=actor.name,
         key_id=actor.key_id,
@@ -177,6 +210,8 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         restorable_until=until,
     )
     store.insert(tx, deletion, command.selection)
+    store.stop_runs(tx, actor, running)
+    store.unbind(tx, actor, deletion_id, bound)
     store.move_to_trash(tx, actor, deletion_id)
     _audit(tx, actor, Verb.trash, deletion, planner.counts, items)
     return Outcome(
@@ -196,11 +231,15 @@ def _nothing_new(tx: Tx, actor: Actor, planner: Planner) -> Outcome:
     held = sorted(planner.held)
     if len(held) != 1:
         return Outcome(verb="trash", counts={}, already=planner.already)
-    deletion = store.get(tx, actor, held[0])
+    return msgspec.structs.replace(_as_before(store.get(tx, actor, held[0])), already=planner.already)
+
+
+def _as_before(deletion: Deletion) -> Outcome:
+    """The answer to a trash that was done before: its record, which is still the way back while it holds something."""
     return Outcome(
         verb="trash",
         counts={},
-        already=planner.already,
+        already=sum(deletion.counts.values()),
         deletion_id=deletion.id,
         undo=deletion.id if deletion.state == "trashed" else None,
         restorable_until=deletion.restorable_until,
@@ -230,21 +269,23 @@ def _audit(
 
 
 def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
-    planner = Planner(verb, parse_options(command.on_running, command.force))
+    applied = _Applied.begin(command, verb)
+    planner = applied.planner
     items: list[dict[str, Any]] = []
 
     def take(going: list[Candidate]) -> None:
         store.set_state(tx, actor, [c.id for c in going], State.archived if verb == Verb.archive else State.active)
-        items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going)
+        room = SHOWN_ITEMS - len(items)
+        items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going[:room])
 
     _fold(tx, actor, command.selection, planner, take)
-    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=None))
+    applied.check(tx)
     if not planner.counts and len(command.selection.ids) == 1:
         _refuse_illegal(tx, actor, command.selection.ids[0], verb)
     for kind, count in sorted(planner.counts.items()):
         subject = items[0]["id"] if len(items) == 1 else ""
         tx.audit(actor, event_of(kind, verb), subject, count=count, reason=command.reason, ticket=command.ticket)
-    return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items[:SHOWN_ITEMS])
+    return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items)
 
 
 def _refuse_illegal(tx: Tx, actor: Actor, id: str, verb: Verb) -> None:
@@ -261,15 +302,17 @@ def _refuse_illegal(tx: Tx, actor: Actor, id: str, verb: Verb) -> None:
 
 def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     """Restore or purge a selection: each deletion that holds some of it, with just those members."""
-    planner = Planner(verb, parse_options(command.on_running, command.force))
+    applied = _Applied.begin(command, verb)
+    planner = applied.planner
     by_deletion: dict[str, list[str]] = {}
 
     def take(going: list[Candidate]) -> None:
+        applied.note(tx, actor, going)
         for candidate in going:
             by_deletion.setdefault(candidate.deletion_id or "", []).append(candidate.id)
 
     _fold(tx, actor, command.selection, planner, take)
-    _check(planner, command, lambda: planner.plan(tx.new_id(), tx.now, freed_bytes=0, restorable_until=None))
+    applied.check(tx)
     whole = command.selection.deletion_id is not None
     outcomes = []
     for deletion_id, ids in sorted(by_deletion.items()):
@@ -278,7 +321,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
             outcomes.append(restore(tx, actor, asked))
         else:
             outcomes.append(
-                _purge(tx, actor, store.get(tx, actor, deletion_id), None if whole else ids, command.reason)
+                _purge(tx, actor, store.get(tx, actor, deletion_id, lock=True), None if whole else ids, command.reason)
             )
     return Outcome(
         verb=str(verb),
@@ -348,7 +391,7 @@ def purge_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
             legal=list(legal_verbs(item.state)),
         )
     ids = store.contained_members(tx, item)
-    return _purge(tx, actor, store.get(tx, actor, item.deletion_id), ids, command.reason)
+    return _purge(tx, actor, store.get(tx, actor, item.deletion_id, lock=True), ids, command.reason)
 
 
 def get_item(tx: Tx, actor: Actor, command: Get) -> Item:
@@ -376,8 +419,7 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     """Put back exactly what a deletion holds: states, names and bindings. Nothing that was trashed earlier on its own."""
     deletion = store.get(tx, actor, command.id, lock=True)
     members = store.held_members(tx, actor, deletion.id, command.ids)
-    for kind in sorted({member.kind for member in members}):
-        require(actor, f"{kind}.restore")
+    _require_all(actor, deletion, members, Verb.restore)
     if deletion.state in ("purging", "purged"):
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: it cannot be restored", state=deletion.state)
     if not members:
@@ -397,6 +439,12 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     )
 
 
+def _require_all(actor: Actor, deletion: Deletion, members: list[DeletionMember], verb: Verb) -> None:
+    """Permission for the verb on every kind that is concerned; of a deletion that holds nothing any more, that it held."""
+    for kind in sorted({str(member.kind) for member in members} or deletion.counts):
+        require(actor, f"{kind}.{verb}")
+
+
 def _count(members: list[DeletionMember]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for member in members:
@@ -413,28 +461,18 @@ def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
 
 
 def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
-    if deletion.state == "purged":
-        for kind in deletion.counts:
-            require(actor, f"{kind}.purge")
-        return Outcome(verb="purge", counts={}, already=sum(deletion.counts.values()), deletion_id=deletion.id)
     members = store.held_members(tx, actor, deletion.id, ids or [])
-    for kind in sorted({member.kind for member in members}):
-        require(actor, f"{kind}.purge")
+    _require_all(actor, deletion, members, Verb.purge)
+    if deletion.state in ("purging", "purged"):
+        return _purged_before(tx, actor, deletion)
     if ids is not None and len(members) < store.count_held(tx, actor, deletion.id):
         # Purging a part: the part becomes a deletion of its own, so that every purge has one record.
         deletion = store.split(tx, actor, deletion, members)
-    if deletion.state not in ("trashed", "purging"):
+    if deletion.state != "trashed":
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: only what is in the trash can be purged")
-    commitment = deletion.commitment or store.commit_to(tx, actor, deletion.id)
+    commitment = store.commit_to(tx, actor, deletion.id)
     store.change(tx, deletion, state="purging", purged_by=actor.name, commitment=commitment)
-    job_id = jobs.enqueue(
-        tx,
-        actor,
-        "purge",
-        {"deletion_id": deletion.id, "workspace_id": actor.workspace_id},
-        dedupe=f"purge {deletion.id}",
-        total=len(members),
-    )
+    job_id = store.enqueue_purge(tx, actor, deletion, len(members))
     counts = _count(members)
     for kind, count in sorted(counts.items()):
         tx.audit(
@@ -442,6 +480,19 @@ def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reas
         )
     return Outcome(
         verb="purge", counts=counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
+    )
+
+
+def _purged_before(tx: Tx, actor: Actor, deletion: Deletion) -> Outcome:
+    """Asked for before: success, with the job when it goes on. One that gave up starts again."""
+    job_id = store.enqueue_purge(tx, actor, deletion, 0) if deletion.state == "purging" else None
+    return Outcome(
+        verb="purge",
+        counts={},
+        already=sum(deletion.counts.values()),
+        deletion_id=deletion.id,
+        job_id=job_id,
+        job_ids=[] if job_id is None else [job_id],
     )
 
 

@@ -46,17 +46,17 @@ def claim_next(tx: Tx, _actor: Actor, worker: str) -> Job | None:
     return jobs.claim(tx, worker)
 
 
-def renew_job(tx: Tx, _actor: Actor, held: tuple[Job, str, dict[str, Any]]) -> bool:
+def renew_job(tx: Tx, _actor: Actor, held: tuple[Job, dict[str, Any]]) -> bool:
     """Extend a lease and note progress; False when another worker has the job."""
-    job, worker, values = held
-    return jobs.renew(tx, job, worker, **values)
+    job, values = held
+    return jobs.renew(tx, job, **values)
 
 
-def finish_job(tx: Tx, _actor: Actor, ended: tuple[Job, Json]) -> None:
-    """Note that a job is done, and what it came to."""
-    jobs.finish(tx, *ended)
+def finish_job(tx: Tx, _actor: Actor, ended: tuple[Job, Json]) -> bool:
+    """Note that a job is done, and what it came to; False when another worker has it."""
+    return jobs.finish(tx, *ended)
 
 
-def fail_job(tx: Tx, _actor: Actor, ended: tuple[Job, str]) -> None:
-    """Note why a job failed; it is tried again later."""
-    jobs.fail(tx, *ended)
+def fail_job(tx: Tx, _actor: Actor, ended: tuple[Job, str]) -> bool:
+    """Note why a job failed; it is tried again later. False when another worker has it."""
+    return jobs.fail(tx, *ended)

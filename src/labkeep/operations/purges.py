@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -13,7 +14,7 @@ from labkeep.core.entities import Deletion, Json
 from labkeep.core.errors import Corrupt
 from labkeep.core.lifecycle import Role, Verb
 from labkeep.storage import deletions as records
-from labkeep.storage import jobs, purge
+from labkeep.storage import purge
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -105,7 +106,7 @@ def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
         "verified_at": tx.now.isoformat(),
     }
     records.change(tx, deletion, state="purged", purged_at=tx.now, verification=verification)
-    for kind, count in sorted(deletion.counts.items()):
+    for kind, count in records.purged_counts(tx, actor, deletion.id).items():
         tx.audit(
             msgspec.structs.replace(actor, user=deletion.purged_by or actor.user),
             event_of(kind, Verb.purge),
@@ -121,14 +122,15 @@ def schedule_overdue(tx: Tx, _actor: Actor, limit: int) -> int:
     """Enqueue the purge of deletions whose grace period is over, in every organization; answers how many."""
     c = t.deletions.c
     query = select(*records.COLUMNS).where(c.state == "trashed", c.restorable_until <= tx.now)
-    found = [Deletion(**row) for row in tx.all(query.order_by(c.restorable_until).limit(limit))]
+    query = query.order_by(c.restorable_until).limit(limit).with_for_update(skip_locked=True)
+    found = [Deletion(**row) for row in tx.all(query)]
     for deletion in found:
         actor = system(deletion.organization_id, deletion.workspace_id)
+        members = records.held_members(tx, actor, deletion.id, [])
         commitment = records.commit_to(tx, actor, deletion.id)
         records.change(tx, deletion, state="purging", purged_by="grace period", commitment=commitment)
-        payload = {"deletion_id": deletion.id, "workspace_id": deletion.workspace_id}
-        jobs.enqueue(tx, actor, "purge", payload, dedupe=f"purge {deletion.id}", total=sum(deletion.counts.values()))
-        for kind, count in sorted(deletion.counts.items()):
+        records.enqueue_purge(tx, actor, deletion, len(members))
+        for kind, count in sorted(Counter(str(member.kind) for member in members).items()):
             tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, commitment=commitment)
     return len(found)
 

@@ -16,6 +16,7 @@ from labkeep.core.entities import Deletion, DeletionMember, Item, Json
 from labkeep.core.errors import AlreadyExists, Illegal, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
+from labkeep.storage import jobs
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -110,6 +111,20 @@ def set_lock(tx: Tx, actor: Actor, id: str, locked: bool) -> None:
     tx.execute(update(t.items).where(c.organization_id == actor.organization_id, c.id == id).values(changed))
 
 
+def enqueue_purge(tx: Tx, actor: Actor, deletion: Deletion, total: int) -> str:
+    """Enqueue the job that purges ``deletion``, and answer its id; that of the job at work when there is one."""
+    payload = {"deletion_id": deletion.id, "workspace_id": deletion.workspace_id}
+    return jobs.enqueue(tx, actor, "purge", payload, dedupe=f"purge {deletion.id}", total=total)
+
+
+def find_applied(tx: Tx, actor: Actor, plan_hash: str) -> Deletion | None:
+    """The deletion that applied a plan."""
+    c = t.deletions.c
+    mine = (c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id, c.plan_hash == plan_hash)
+    found = tx.one(select(*COLUMNS).where(*mine).order_by(c.id).limit(1))
+    return None if found is None else Deletion(**found)
+
+
 def stop_runs(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
     """Stop what is running: runs, running experiments, and the runs of those."""
     r, d = t.runs.c, t.documents.c
@@ -128,12 +143,7 @@ def stop_runs(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
 
 def unbind(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
     """Take environments and links off what goes, and note them so that restoring puts them back."""
-    number = tx.execute(
-        select(func.count()).where(
-            t.deletion_bindings.c.organization_id == actor.organization_id,
-            t.deletion_bindings.c.deletion_id == deletion_id,
-        )
-    ).scalar_one()
+    number = 0
     for candidate in going:
         for dependent in candidate.dependents:
             if dependent.type not in ("environment", "link"):
@@ -255,15 +265,17 @@ def check_homes(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
             query = (
                 select(c.kind, c.name, home.c.id, home.c.kind, home.c.name, home.c.state, home.c.deletion_id)
                 .select_from(t.items.join(home, and_(home.c.organization_id == c.organization_id, home.c.id == column)))
-                .where(c.organization_id == actor.organization_id, c.id.in_(part), home.c.state.not_in(LIVE))
+                .where(c.organization_id == actor.organization_id, c.id.in_(part))
+                # Nobody may trash the container until what comes back into it is there.
+                .with_for_update(read=True, of=home)
             )
             for kind, name, home_id, home_kind, home_name, state, home_deletion in tx.execute(query):
-                if home_id not in coming:
-                    raise Illegal(
-                        f"{kind} {name} cannot come back: its {home_kind} {home_name or home_id} is {state}; "
-                        f"restore deletion {home_deletion} first",
-                        deletion_id=home_deletion,
-                    )
+                if state in LIVE or home_id in coming:
+                    continue
+                what = f"{kind} {name} cannot come back: its {home_kind} {home_name or home_id} is {state}"
+                if state == State.trashed:
+                    what += f"; restore deletion {home_deletion} first"
+                raise Illegal(what, deletion_id=home_deletion)
 
 
 def rename_members(tx: Tx, actor: Actor, names: dict[str, str], members: Sequence[DeletionMember]) -> None:
@@ -330,19 +342,38 @@ def move_back(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[Deleti
 
 
 def split(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMember]) -> Deletion:
-    """Move ``members`` into a deletion of their own, equal in all else."""
-    c, m = t.items.c, t.deletion_members.c
-    counts: dict[str, int] = {}
-    for member in members:
-        counts[str(member.kind)] = counts.get(str(member.kind), 0) + 1
-    part_of = msgspec.structs.replace(deletion, id=tx.new_id(), counts=counts)
+    """Move ``members`` into a deletion of their own, equal in all else. What stays is counted again."""
+    c, m, b = t.items.c, t.deletion_members.c, t.deletion_bindings.c
+    part_of = msgspec.structs.replace(deletion, id=tx.new_id())
     tx.insert(t.deletions, [{**msgspec.structs.asdict(part_of), "selection": {"split_from": deletion.id}}])
     for part in parts([member.item_id for member in members]):
         mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion.id, m.item_id.in_(part))
         tx.execute(update(t.deletion_members).where(*mine).values(deletion_id=part_of.id))
+        unbound = (b.organization_id == actor.organization_id, b.deletion_id == deletion.id, b.item_id.in_(part))
+        tx.execute(update(t.deletion_bindings).where(*unbound).values(deletion_id=part_of.id))
         held = (c.organization_id == actor.organization_id, c.id.in_(part))
         tx.execute(update(t.items).where(*held).values(deletion_id=part_of.id))
-    return part_of
+    for one in (deletion, part_of):
+        change(tx, one, **_totals(tx, actor, one.id))
+    return get(tx, actor, part_of.id)
+
+
+def _totals(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, Any]:
+    """Members of a deletion by kind, whatever became of them, and the bytes that they hold."""
+    c, m = t.items.c, t.deletion_members.c
+    joined = t.deletion_members.join(t.items, and_(c.organization_id == m.organization_id, c.id == m.item_id))
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    query = select(m.kind, func.count(), func.sum(c.bytes)).select_from(joined).where(*mine).group_by(m.kind)
+    found = tx.execute(query.order_by(m.kind)).all()
+    return {"counts": {str(kind): count for kind, count, _ in found}, "bytes": int(sum(row[2] for row in found))}
+
+
+def purged_counts(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, int]:
+    """How many members of each kind a purge removed."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "purged")
+    query = select(m.kind, func.count()).where(*mine).group_by(m.kind).order_by(m.kind)
+    return {str(kind): count for kind, count in tx.execute(query)}
 
 
 def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:

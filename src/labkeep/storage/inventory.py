@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Text, and_, func, select, type_coerce
+import msgspec
+from sqlalchemy import Column, ColumnElement, Text, and_, func, select, type_coerce
+from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems, Selection
 from labkeep.core.deletion import Candidate, Dependent
 from labkeep.core.entities import KIND_ENTITY
 from labkeep.core.errors import Invalid, NotFound
-from labkeep.core.lifecycle import LIVE, Kind, OnDelete, State
-from labkeep.storage import records, search
+from labkeep.core.filters import state_filter
+from labkeep.core.lifecycle import LIVE, Kind, OnDelete, State, Verb
+from labkeep.storage import deletions, records, search
 from labkeep.storage import tables as t
+from labkeep.storage.prepared import Converter, decode_rows, decoder
 from labkeep.storage.transaction import Tx
 
-BATCH = 500
+BATCH = 2_000
 """Objects looked at in one statement."""
 
 _SOURCE = t.items.outerjoin(
@@ -26,156 +31,272 @@ _SOURCE = t.items.outerjoin(
 ).outerjoin(
     t.documents, and_(t.items.c.organization_id == t.documents.c.organization_id, t.items.c.id == t.documents.c.id)
 )
-_NAMES = ("id", "kind", "type", "name", "handle", "state", "version", "bytes", "locked", "deletion_id")
-_SELECT = select(
-    *(t.items.c[name] for name in _NAMES), func.coalesce(type_coerce(t.runs.c.status, Text), t.documents.c.status, "")
-).select_from(_SOURCE)
+_NAMES = (
+    *("id", "kind", "type", "name", "handle", "state", "version", "bytes", "locked"),
+    *("deletion_id", "project_id", "parent_id"),
+)
+_COLUMNS: list[Column[Any]] = [t.items.c[name] for name in _NAMES]
+_STATUS = func.coalesce(type_coerce(t.runs.c.status, Text), t.documents.c.status, "")
+_RAW: list[Any] = [*[type_coerce(column, NullType()) for column in _COLUMNS], _STATUS]
+_SELECT = select(*_RAW).select_from(_SOURCE)
+
+
+class Scope(NamedTuple):
+    """What is looked for: objects in these states, and what depends on them when ``verb`` asks for it."""
+
+    verb: Verb
+    states: Collection[State]
+    applying: bool
+    """Whether the objects are about to change: nobody else may change them until the transaction ends."""
 
 
 def candidates(
-    tx: Tx,
-    actor: Actor,
-    selection: Selection,
-    project_id: str | None,
-    states: Collection[State],
-    *,
-    contained: bool = True,
+    tx: Tx, actor: Actor, selection: Selection, project_id: str | None, scope: Scope
 ) -> Iterator[list[Candidate]]:
-    """All that ``selection`` means, with what is ``contained`` in it, in batches and always in the same order.
+    """All that ``selection`` means, with what is contained in it, in batches and always in the same order.
 
-    ``states`` are those that a query may select and that contained objects must have; objects named by id come in
-    any state. NotFound when an id names nothing.
+    A query selects, and a container contains, what is in one of the scope's states; what is named by id comes in any
+    state. NotFound when an id names nothing.
     """
-    if selection.deletion_id is not None:
-        mine = (t.items.c.deletion_id == selection.deletion_id, t.items.c.state == State.trashed)
-        yield from _stream(tx, actor, select(t.items.c.id).where(*records.scope(actor), *mine))
-        return
-    if bool(selection.ids) == bool(selection.q or selection.project):
-        raise Invalid("a selection is either ids, or a query, or a project with a query", path="selection")
-    seen = set(selection.ids)
-    for batch in _roots(tx, actor, selection, project_id, states):
-        yield batch
+    roots = _roots(tx, actor, selection, project_id, scope)
+    # A project is archived by itself: what is in it stays as it is and comes back with it.
+    contained = selection.deletion_id is None and scope.verb not in (Verb.archive, Verb.unarchive)
+    for batch in roots.batches(tx, actor, scope):
+        fresh = roots.unseen(batch)
+        if fresh:
+            yield fresh
         if contained:
-            yield from _contained(tx, actor, batch, seen, states)
+            yield from _with_it(tx, actor, fresh, roots, scope)
 
 
-def _roots(
-    tx: Tx, actor: Actor, selection: Selection, project_id: str | None, states: Collection[State]
-) -> Iterator[list[Candidate]]:
-    if not selection.ids:
-        yield from _stream(tx, actor, _query(tx, actor, selection, project_id, states))
-        return
-    wanted = sorted(set(selection.ids))
-    for start in range(0, len(wanted), BATCH):
-        part = wanted[start : start + BATCH]
-        found = _fetch(tx, actor, _SELECT.where(*records.scope(actor), t.items.c.id.in_(part)).order_by(t.items.c.id))
-        missing = sorted(set(part) - {candidate.id for candidate in found})
-        if missing:
-            raise NotFound(f"object {missing[0]} not found", ids=missing[:100])
-        yield found
+# --- roots ------------------------------------------------------------------------------------------------------------
 
 
-def _query(
-    tx: Tx, actor: Actor, selection: Selection, project_id: str | None, states: Collection[State]
-) -> Select[Any]:
+class Roots:
+    """What a selection names itself."""
+
+    def __init__(
+        self, conditions: list[ColumnElement[bool]], states: Collection[State] = (), ids: Iterable[str] = ()
+    ) -> None:
+        self.conditions = conditions
+        self.states = states
+        self.ids = frozenset(ids)
+        self.linked: set[str] = set()
+        """What came by a link, and may be named or contained as well."""
+        self.containers: set[str] = set()
+        """Projects and artifacts that came: what they contain comes with them."""
+
+    def batches(self, tx: Tx, actor: Actor, scope: Scope) -> Iterator[list[Candidate]]:
+        if not self.ids:
+            yield from _stream(tx, actor, [*self.conditions], self.states, self, scope)
+            return
+        wanted = sorted(self.ids)
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
+            found = _fetch(tx, actor, [*records.scope(actor), t.items.c.id.in_(part)], self, scope)
+            missing = sorted(set(part) - {candidate.id for candidate in found})
+            if missing:
+                raise NotFound(f"object {missing[0]} not found", ids=missing[:100])
+            yield found
+
+    def unseen(self, batch: list[Candidate]) -> list[Candidate]:
+        return [candidate for candidate in batch if candidate.id not in self.linked] if self.linked else batch
+
+    def holds(self, tx: Tx, ids: Collection[str]) -> set[str]:
+        """Which of ``ids`` the selection names, or took with it so far."""
+        found = {id for id in ids if id in self.ids or id in self.linked or id in self.containers}
+        if self.ids:
+            return found
+        for part in deletions.parts(sorted(set(ids) - found)):
+            named = (*self.conditions, t.items.c.state.in_(self.states), t.items.c.id.in_(part))
+            query = select(t.items.c.id).select_from(_SOURCE).where(*named)
+            found.update(row[0] for row in tx.execute(query))
+        return found
+
+
+def _roots(tx: Tx, actor: Actor, selection: Selection, project_id: str | None, scope: Scope) -> Roots:
+    ways = [bool(selection.ids), bool(selection.q or selection.project), selection.deletion_id is not None]
+    if sum(ways) != 1:
+        raise Invalid(
+            "a selection is either ids, or a query, or a project with a query, or a deletion", path="selection"
+        )
+    if selection.ids:
+        return Roots([], ids=selection.ids)
+    if selection.deletion_id is not None:
+        if scope.verb not in (Verb.restore, Verb.purge):
+            raise Invalid(
+                f"what a deletion holds can be restored or purged: {scope.verb} takes ids or a query", path="selection"
+            )
+        held = deletions.get(tx, actor, selection.deletion_id).id
+        return Roots([*records.scope(actor), t.items.c.deletion_id == held], (State.trashed,))
+    return _query(tx, actor, selection, project_id, scope.states)
+
+
+def _query(tx: Tx, actor: Actor, selection: Selection, project_id: str | None, states: Collection[State]) -> Roots:
     try:
         entity = KIND_ENTITY[Kind(selection.kind)]
     except ValueError:
         raise Invalid(
             f"{selection.kind[:40]!r} is not a kind; use one of {', '.join(Kind)}", path="selection.kind"
         ) from None
-    equal = {} if project_id is None else {"project_id": project_id}
-    hidden = "" if State.active in states else next(iter(states))  # lists show what is active unless told otherwise
-    plan = search.resolve(tx, entity, ListItems(q=selection.q, state=hidden), equal)
-    query = search.matching(tx, actor, plan)
-    return query if "state" in selection.q else query.where(t.items.c.state.in_(states))
+    plan = search.resolve(
+        tx, entity, ListItems(q=selection.q), {} if project_id is None else {"project_id": project_id}
+    )
+    if state_filter(plan.filter) is None:  # a list would show what is active
+        plan = msgspec.structs.replace(plan, states=tuple(states))
+    return Roots(search.conditions(tx, actor, plan), plan.states)
+
+
+# --- what goes with it ------------------------------------------------------------------------------------------------
+
+
+def _with_it(tx: Tx, actor: Actor, batch: Sequence[Candidate], roots: Roots, scope: Scope) -> Iterator[list[Candidate]]:
+    """What lies in the projects and artifacts of ``batch``, or goes with something by a link, and comes not by itself."""
+    going = [candidate for candidate in batch if candidate.state in scope.states]
+    inside = {
+        kind: {candidate.id: candidate.deletion_id for candidate in going if candidate.kind == kind}
+        for kind in (Kind.project, Kind.artifact)
+    }
+    roots.containers.update(*inside.values())
+    yield from _linked(tx, actor, going, roots, scope)
+    for column, kind in ((t.items.c.project_id, Kind.project), (t.items.c.parent_id, Kind.artifact)):
+        containers = inside[kind]
+        if not containers:
+            continue
+        conditions = [*records.scope(actor), column.in_(containers)]
+        for found in _stream(tx, actor, conditions, scope.states, roots, scope):
+            fresh = [one for one in roots.unseen(found) if one.id not in roots.ids and _returns(one, containers, scope)]
+            if fresh:
+                yield fresh
+                yield from _linked(tx, actor, fresh, roots, scope)
+
+
+def _returns(candidate: Candidate, containers: dict[str, str | None], scope: Scope) -> bool:
+    """What was trashed on its own before its container was does not come back with it."""
+    return scope.verb != Verb.restore or candidate.deletion_id in containers.values()
+
+
+def _linked(tx: Tx, actor: Actor, going: Sequence[Candidate], roots: Roots, scope: Scope) -> Iterator[list[Candidate]]:
+    """What goes when something of ``going`` goes. It comes back with its deletion, and is purged with it."""
+    if scope.verb != Verb.trash:
+        return
+    c = t.links.c
+    for part in deletions.parts([candidate.id for candidate in going]):
+        cascading = (c.organization_id == actor.organization_id, c.target_id.in_(part), c.on_delete == OnDelete.cascade)
+        sources = {row[0] for row in tx.execute(select(c.source_id).where(*cascading))}
+        if not sources:
+            continue
+        wanted = sorted(sources - roots.holds(tx, sources))
+        conditions = [*records.scope(actor), t.items.c.id.in_(wanted), t.items.c.state.in_(scope.states)]
+        found = [
+            one
+            for one in _fetch(tx, actor, conditions, roots, scope, also=part)
+            if roots.containers.isdisjoint((one.project_id, one.parent_id))
+        ]
+        roots.linked.update(candidate.id for candidate in found)
+        if found:
+            yield found
+            yield from _with_it(tx, actor, found, roots, scope)
+
+
+# --- fetching ---------------------------------------------------------------------------------------------------------
 
 
 def _stream(
-    tx: Tx, actor: Actor, ids: Select[Any], containers: frozenset[str] = frozenset()
+    tx: Tx,
+    actor: Actor,
+    conditions: list[ColumnElement[bool]],
+    states: Collection[State],
+    roots: Roots,
+    scope: Scope,
 ) -> Iterator[list[Candidate]]:
-    """Batches by keyset over ids, so that memory stays bounded however many there are."""
-    last = None
-    while True:
-        part = ids.order_by(None).order_by(t.items.c.id).limit(BATCH)
-        if last is not None:
-            part = part.where(t.items.c.id > last)
-        wanted = [row[0] for row in tx.execute(part)]
-        if wanted:
-            query = _SELECT.where(t.items.c.organization_id == actor.organization_id, t.items.c.id.in_(wanted))
-            yield _fetch(tx, actor, query.order_by(t.items.c.id), containers)
-        if len(wanted) < BATCH:
-            return
-        last = wanted[-1]
+    """Batches by keyset over ids, state by state as the indexes have them, so that memory stays bounded."""
+    for state in sorted(states):
+        last = None
+        while True:
+            here = [*conditions, t.items.c.state == state]
+            if last is not None:
+                here.append(t.items.c.id > last)
+            found = _fetch(tx, actor, here, roots, scope, limit=BATCH)
+            if found:
+                last = found[-1].id
+                yield found
+            if len(found) < BATCH:
+                break
 
 
-def _contained(
-    tx: Tx, actor: Actor, batch: Sequence[Candidate], seen: set[str], states: Collection[State]
-) -> Iterator[list[Candidate]]:
-    """What lies in the projects and artifacts of ``batch``, or goes with it by a link, and is not selected by itself."""
-    going = [c for c in batch if c.state in states]
-    yield from _linked(tx, actor, [c.id for c in going], seen, states)
-    for column, kind in ((t.items.c.project_id, Kind.project), (t.items.c.parent_id, Kind.artifact)):
-        containers = [c.id for c in going if c.kind == kind]
-        if not containers:
-            continue
-        inside = select(t.items.c.id).where(*records.scope(actor), column.in_(containers), t.items.c.state.in_(states))
-        for found in _stream(tx, actor, inside, frozenset(containers)):
-            fresh = [candidate for candidate in found if candidate.id not in seen]
-            if fresh:
-                yield fresh
+def _fetch(
+    tx: Tx,
+    actor: Actor,
+    conditions: list[ColumnElement[bool]],
+    roots: Roots,
+    scope: Scope,
+    *,
+    limit: int | None = None,
+    also: Sequence[str] = (),
+) -> list[Candidate]:
+    """Candidates in the order of their ids, each with what needs it and stays itself. ``also`` goes as well."""
+    query = _SELECT.where(*conditions).order_by(t.items.c.id).limit(limit)
+    if scope.applying:
+        query = query.with_for_update(of=t.items)
+    rows = decode_rows(tx.execute(query).all(), _decoders(tx.database))
+    found = [Candidate(**dict(zip(_NAMES, row, strict=False)), status=row[-1]) for row in rows]
+    return _with_dependents(tx, actor, found, roots, also) if scope.verb == Verb.trash else found
 
 
-def _linked(
-    tx: Tx, actor: Actor, ids: Sequence[str], seen: set[str], states: Collection[State]
-) -> Iterator[list[Candidate]]:
-    c = t.links.c
-    sources = select(c.source_id).where(
-        c.organization_id == actor.organization_id, c.target_id.in_(ids), c.on_delete == OnDelete.cascade
-    )
-    query = select(t.items.c.id).where(*records.scope(actor), t.items.c.id.in_(sources), t.items.c.state.in_(states))
-    for found in _stream(tx, actor, query, frozenset(ids)):
-        fresh = [candidate for candidate in found if candidate.id not in seen]
-        seen.update(candidate.id for candidate in fresh)
-        if fresh:
-            yield fresh
-            yield from _contained(tx, actor, fresh, seen, states)
+@cache
+def _decoders(database: str) -> list[Converter | None]:
+    return [*[decoder(column.type, database) for column in _COLUMNS], None]
 
 
-def _fetch(tx: Tx, actor: Actor, query: Select[Any], containers: frozenset[str] = frozenset()) -> list[Candidate]:
-    """Candidates with what needs them from outside: neither selected itself, nor inside one of ``containers``."""
-    rows = tx.execute(query).all()
-    selected = containers | {row[0] for row in rows}
+def _with_dependents(
+    tx: Tx, actor: Actor, found: list[Candidate], roots: Roots, also: Sequence[str]
+) -> list[Candidate]:
+    needs = list(_needs(tx, actor, found))
+    if not needs:
+        return found
+    going = {candidate.id for candidate in found}.union(also)
+    homes = {home for need in needs for home in need.homes if home is not None} - going
+    going |= roots.holds(tx, homes)
     needed: dict[str, list[Dependent]] = defaultdict(list)
-    for target, dependent, homes in _dependents(tx, actor, [(row[0], row[1]) for row in rows]):
-        if selected.isdisjoint(homes):
-            needed[target].append(dependent)
+    for need in needs:
+        if going.isdisjoint(need.homes):
+            needed[need.target].append(need.dependent)
     return [
-        Candidate(**dict(zip(_NAMES, row, strict=False)), status=str(row[-1]), dependents=tuple(needed.get(row[0], ())))
-        for row in rows
+        msgspec.structs.replace(one, dependents=tuple(needed[one.id])) if one.id in needed else one for one in found
     ]
 
 
-_Need = tuple[str, Dependent, tuple[str | None, ...]]
-"""What is needed, what needs it, and the objects with which that would go itself."""
+# --- what needs it ----------------------------------------------------------------------------------------------------
 
 
-def _dependents(tx: Tx, actor: Actor, found: Sequence[tuple[str, Kind]]) -> Iterator[_Need]:
+class _Need(NamedTuple):
+    """What is needed, what needs it, and the objects with which that would go itself."""
+
+    target: str
+    dependent: Dependent
+    homes: tuple[str | None, ...]
+
+
+def _needs(tx: Tx, actor: Actor, found: Sequence[Candidate]) -> Iterator[_Need]:
     """What is live and needs one of ``found``."""
-    yield from _environments(tx, actor, [id for id, kind in found if kind == Kind.document])
-    yield from _links(tx, actor, [id for id, _ in found])
-    yield from _bases(tx, actor, [id for id, kind in found if kind == Kind.run])
-    yield from _aliases(tx, actor, [id for id, kind in found if kind == Kind.artifact_version])
+    for need, kinds in (
+        (_environments, {Kind.document}),
+        (_links, set(Kind)),
+        (_bases, {Kind.run}),
+        (_aliases, {Kind.artifact_version}),
+    ):
+        for part in deletions.parts([candidate.id for candidate in found if candidate.kind in kinds]):
+            yield from need(tx, actor, part)
 
 
 def _environments(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
     c = t.environments.c
-    if ids:
-        query = select(c.document_id, c.id, c.name, c.project_id).where(
-            c.organization_id == actor.organization_id, c.document_id.in_(ids)
-        )
-        for document_id, id, name, project_id in tx.execute(query):
-            yield document_id, Dependent("environment", id, name), (project_id,)
+    query = select(c.document_id, c.id, c.name, c.project_id).where(
+        c.organization_id == actor.organization_id, c.document_id.in_(ids)
+    )
+    for document_id, id, name, project_id in tx.execute(query.order_by(c.id)):
+        yield _Need(document_id, Dependent("environment", id, name), (project_id,))
 
 
 def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
@@ -193,14 +314,12 @@ def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
             source.c.state.in_(LIVE),
         )
     )
-    for target_id, link_id, type, on_delete, name, *homes in tx.execute(query):
+    for target_id, link_id, type, on_delete, name, *homes in tx.execute(query.order_by(c.id)):
         restricts = on_delete == OnDelete.restrict
-        yield target_id, Dependent("link", link_id, f"{type} of {name}", restricts), tuple(homes)
+        yield _Need(target_id, Dependent("link", link_id, f"{type} of {name}", restricts), tuple(homes))
 
 
 def _bases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
-    if not ids:
-        return
     c = t.runs.c
     joined = t.runs.join(t.items, and_(t.items.c.organization_id == c.organization_id, t.items.c.id == c.id))
     query = (
@@ -208,14 +327,12 @@ def _bases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
         .select_from(joined)
         .where(c.organization_id == actor.organization_id, c.base_run_id.in_(ids), t.items.c.state.in_(LIVE))
     )
-    for base, id, name, project_id in tx.execute(query):
-        yield base, Dependent("base of run", id, name), (id, project_id)
+    for base, id, name, project_id in tx.execute(query.order_by(c.id)):
+        yield _Need(base, Dependent("base of run", id, name), (id, project_id))
 
 
 def _aliases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
     """Aliases protect a version. ``latest`` moves by itself and protects nothing."""
-    if not ids:
-        return
     c = t.artifact_versions.c
     joined = t.artifact_versions.join(
         t.items, and_(t.items.c.organization_id == c.organization_id, t.items.c.id == c.id)
@@ -225,21 +342,43 @@ def _aliases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
         .select_from(joined)
         .where(c.organization_id == actor.organization_id, c.id.in_(ids))
     )
-    for id, aliases, *homes in tx.execute(query):
+    for id, aliases, *homes in tx.execute(query.order_by(c.id)):
         for alias in aliases:
             if alias != "latest":
-                yield id, Dependent("alias", f"{id}:{alias}", alias), tuple(homes)
+                yield _Need(id, Dependent("alias", f"{id}:{alias}", alias), tuple(homes))
 
 
-def freed_bytes(tx: Tx, actor: Actor, ids: Sequence[str]) -> int:
-    """Bytes of blobs that only ``ids`` refer to: what really comes back, beside rows and chunks."""
-    freed = 0
-    for start in range(0, len(ids), BATCH):
-        f, b = t.files.c, t.blobs.c
-        part = ids[start : start + BATCH]
-        mine = (f.organization_id == actor.organization_id, f.owner_id.in_(part))
-        counted = select(f.digest, func.count().label("refs")).where(*mine).group_by(f.digest).subquery()
-        joined = counted.join(t.blobs, and_(b.organization_id == actor.organization_id, b.digest == counted.c.digest))
-        total = select(func.coalesce(func.sum(b.size), 0)).select_from(joined).where(counted.c.refs >= b.refs)
-        freed += int(tx.execute(total).scalar_one())
-    return freed
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+class Freed:
+    """Adds up the bytes of blobs that only what goes refers to: what really comes back, beside rows and chunks."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._shared: dict[str, int] = {}
+        """References that go, of blobs of which others are left so far."""
+
+    def add(self, tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
+        """Take in what ``ids`` refer to."""
+        b = t.blobs.c
+        for part in deletions.parts(ids):
+            for table, owner in ((t.files, t.files.c.owner_id), (t.segments, t.segments.c.run_id)):
+                mine = (table.c.organization_id == actor.organization_id, owner.in_(part))
+                counted = (
+                    select(table.c.digest, func.count().label("refs")).where(*mine).group_by(table.c.digest).subquery()
+                )
+                joined = counted.join(
+                    t.blobs, and_(b.organization_id == actor.organization_id, b.digest == counted.c.digest)
+                )
+                for digest, going, refs, size in tx.execute(
+                    select(counted.c.digest, counted.c.refs, b.refs, b.size).select_from(joined)
+                ):
+                    self._take(digest, going, refs, size)
+
+    def _take(self, digest: str, going: int, refs: int, size: int) -> None:
+        gone = self._shared.pop(digest, 0) + going
+        if gone >= refs:
+            self.bytes += size
+        else:
+            self._shared[digest] = gone

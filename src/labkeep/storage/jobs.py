@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import and_, or_, select, update
 
 from labkeep.core.access import Actor
@@ -64,27 +65,23 @@ _COLUMNS = [t.jobs.c[name] for name in Job.__struct_fields__]
 
 
 def claim(tx: Tx, worker: str) -> Job | None:
-    """Take the next job that is due, or one whose lease ran out."""
+    """Take the next job that is due, or one whose lease ran out. One that was started too often has failed."""
     c = t.jobs.c
     due = or_(
         and_(c.state == "queued", c.run_at <= tx.now),
         and_(c.state == "running", c.lease_until < tx.now),
     )
     query = select(*_COLUMNS).where(due).order_by(c.run_at, c.id).limit(1).with_for_update(skip_locked=True)
-    found = tx.one(query)
-    if found is None:
-        return None
-    attempts = found["attempts"] + 1
-    set_job(
-        tx,
-        found["organization_id"],
-        found["id"],
-        state="running",
-        attempts=attempts,
-        worker=worker,
-        lease_until=tx.now + LEASE,
-    )
-    return Job(**{**found, "state": "running", "attempts": attempts, "worker": worker})
+    while (found := tx.one(query)) is not None:
+        job = Job(**found)
+        if job.attempts < MAX_ATTEMPTS:
+            taken = {"state": "running", "attempts": job.attempts + 1, "worker": worker, "lease_until": tx.now + LEASE}
+            set_job(tx, job.organization_id, job.id, **taken)
+            return msgspec.structs.replace(job, **taken)
+        # Nobody lived to note why: whatever took the workers down would take the next one too.
+        error = job.error or f"started {job.attempts} times and never ended"
+        set_job(tx, job.organization_id, job.id, state="failed", error=error, finished_at=tx.now, lease_until=None)
+    return None
 
 
 def set_job(tx: Tx, organization_id: str, job_id: str, **values: Any) -> None:
@@ -93,25 +90,26 @@ def set_job(tx: Tx, organization_id: str, job_id: str, **values: Any) -> None:
     tx.execute(update(t.jobs).where(c.organization_id == organization_id, c.id == job_id).values(**values))
 
 
-def renew(tx: Tx, job: Job, worker: str, **values: Any) -> bool:
-    """Extend the lease and note progress; False when the job belongs to another worker by now."""
+def _held(tx: Tx, job: Job, **values: Any) -> bool:
+    """Change a job that its worker still holds; False when it belongs to another worker by now."""
     c = t.jobs.c
-    mine = (c.organization_id == job.organization_id, c.id == job.id, c.worker == worker, c.state == "running")
-    changed = tx.execute(update(t.jobs).where(*mine).values(lease_until=tx.now + LEASE, **values))
-    return changed.rowcount == 1
+    mine = (c.organization_id == job.organization_id, c.id == job.id, c.worker == job.worker, c.state == "running")
+    return tx.execute(update(t.jobs).where(*mine).values(**values)).rowcount == 1
 
 
-def finish(tx: Tx, job: Job, result: Json) -> None:
-    """Note that a job is done."""
-    set_job(
-        tx, job.organization_id, job.id, state="done", result=result, error="", finished_at=tx.now, lease_until=None
-    )
+def renew(tx: Tx, job: Job, **values: Any) -> bool:
+    """Extend the lease and note progress; False when the job belongs to another worker by now."""
+    return _held(tx, job, lease_until=tx.now + LEASE, **values)
 
 
-def fail(tx: Tx, job: Job, error: str) -> None:
+def finish(tx: Tx, job: Job, result: Json) -> bool:
+    """Note that a job is done; False when it belongs to another worker by now."""
+    return _held(tx, job, state="done", result=result, error="", finished_at=tx.now, lease_until=None)
+
+
+def fail(tx: Tx, job: Job, error: str) -> bool:
     """Note a failure: try again later, longer each time, until the attempts are used up."""
     if job.attempts >= MAX_ATTEMPTS:
-        set_job(tx, job.organization_id, job.id, state="failed", error=error, finished_at=tx.now, lease_until=None)
-        return
+        return _held(tx, job, state="failed", error=error, finished_at=tx.now, lease_until=None)
     later = tx.now + timedelta(seconds=min(600, 2**job.attempts))
-    set_job(tx, job.organization_id, job.id, state="queued", error=error, run_at=later, lease_until=None, worker="")
+    return _held(tx, job, state="queued", error=error, run_at=later, lease_until=None, worker="")

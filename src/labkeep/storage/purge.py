@@ -26,6 +26,7 @@ OWNED: tuple[tuple[Table[Any], str], ...] = (
     (t.environments, "project_id"),
     (t.links, "source_id"),
     (t.links, "target_id"),
+    (t.deletion_bindings, "item_id"),
     (t.projects, "id"),
     (t.runs, "id"),
     (t.documents, "id"),

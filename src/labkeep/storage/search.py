@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems, Page
@@ -80,26 +80,28 @@ def page_of(tx: Tx, actor: Actor, entity: type[E], plan: Plan, limit: int, curso
 
 
 def matching(tx: Tx, actor: Actor, plan: Plan) -> Select[Any]:
-    """Ids of all that ``plan`` selects, ordered by id: for selections of the lifecycle."""
+    """Ids of all that ``plan`` selects, ordered by id."""
+    source = records.source_of(plan.entity)
+    return select(t.items.c.id).select_from(source).where(*conditions(tx, actor, plan)).order_by(t.items.c.id)
+
+
+def conditions(tx: Tx, actor: Actor, plan: Plan) -> list[ColumnElement[bool]]:
+    """What ``plan`` asks of rows of items joined with what only its kind has: for those who want all of them."""
     c = t.items.c
-    query = select(c.id).select_from(records.source_of(plan.entity)).where(*records.scope(actor))
-    query = query.where(c.state.in_(plan.states))
+    found: list[ColumnElement[bool]] = [*records.scope(actor), c.state.in_(plan.states)]
     if plan.entity is not Item:
-        query = query.where(c.kind == records.kind_of(plan.entity))
+        found.append(c.kind == records.kind_of(plan.entity))
     for name, value in plan.equal.items():
-        column = c.get(name)
-        column = records.extension_of(plan.entity).c[name] if column is None else column
-        query = query.where(column.in_(value) if isinstance(value, list | tuple) else column == value)
+        column = c[name] if name in c else records.extension_of(plan.entity).c[name]
+        found.append(column.in_(value) if isinstance(value, list | tuple) else column == value)
     if plan.filter is not None:
-        query = query.where(
-            Conditions(plan.entity, tx.database, literals(plan.filter, tx.database)).compile(plan.filter)
-        )
+        found.append(Conditions(plan.entity, tx.database, literals(plan.filter, tx.database)).compile(plan.filter))
     few = few_entries(tx, plan)
     if few is not None:
         f = t.fields.c
-        found = select(f.item_id).where(f.project_id == plan.project_id, entries(few, f, literals(few, tx.database)))
-        query = query.where(c.id.in_(found))
-    return query.order_by(c.id)
+        of_few = select(f.item_id).where(f.project_id == plan.project_id, entries(few, f, literals(few, tx.database)))
+        found.append(c.id.in_(of_few))
+    return found
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -162,3 +164,6 @@ def _checked(id: str) -> str:
     if not is_id(id):
         raise Invalid("before and after take the id of an object", path="cursor")
     return id
+
+
+__all__ = ["Plan", "conditions", "load", "matching", "page", "page_of", "resolve"]

@@ -36,8 +36,8 @@ class Lost(Exception):
 class Progress:
     """What a task reports through: extends the lease, stores the counts, and says when to stop."""
 
-    def __init__(self, store: Store, job: Job, worker: str) -> None:
-        self._store, self._job, self._worker = store, job, worker
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store, self._job = store, job
         self._renewed = time.monotonic()
         self.done = job.done
 
@@ -52,7 +52,7 @@ class Progress:
             return
         self._renewed = time.monotonic()
         actor = system(self._job.organization_id, self._job.workspace_id)
-        if not self._store.database.write(renew_job, actor, (self._job, self._worker, values)):
+        if not self._store.database.write(renew_job, actor, (self._job, values)):
             raise Lost
 
 
@@ -115,7 +115,7 @@ class Worker:
     def _perform(self, job: Job) -> None:
         actor = system(job.organization_id, job.workspace_id)
         try:
-            result = self._tasks[job.task](self._store, job, Progress(self._store, job, self.name))
+            result = self._tasks[job.task](self._store, job, Progress(self._store, job))
         except Lost:
             log.warning("job %s (%s) was taken over by another worker", job.id, job.task)
             return
