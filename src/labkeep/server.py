@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import secrets
 import socket
@@ -15,15 +17,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labkeep.api import routes as native
 from labkeep.api import stream
 from labkeep.core.access import Actor
 from labkeep.core.errors import Invalid
 from labkeep.dialects import Dialect
-from labkeep.dialects.braintrust import DIALECT as BRAINTRUST
-from labkeep.dialects.wandb import DIALECT as WANDB
 from labkeep.http import errors, health, listeners, openapi, wire
 from labkeep.http.app import edge
 from labkeep.http.auth import KeyRing, bearer
@@ -39,8 +39,27 @@ from labkeep.storage.opening import open_blobs, open_database, open_reader
 from labkeep.worker.jobs import Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 
-DIALECTS: tuple[Dialect, ...] = (BRAINTRUST, WANDB)
-"""Every foreign API that is served."""
+DIALECTS = ("braintrust", "wandb")
+"""Every foreign API that is served: the name of its package, and its prefix."""
+
+
+def load_dialect(name: str) -> Dialect:
+    """The dialect of that name. Its package is imported here: a server pays only for those that are used."""
+    dialect: Dialect = importlib.import_module(f"labkeep.dialects.{name}").DIALECT
+    return dialect
+
+
+class _OnDemand:
+    """A dialect as an application that is made with its first request."""
+
+    def __init__(self, name: str, store: Store, keyring: KeyRing) -> None:
+        self._make = lambda: load_dialect(name).application(store, keyring)
+        self._made: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._made is None:
+            self._made = await asyncio.to_thread(self._make)
+        await self._made(scope, receive, send)
 
 
 def open_store(settings: Settings) -> Store:
@@ -102,8 +121,8 @@ def build_app(store: Store, ports: Mapping[int, str] | None = None) -> ASGIApp:
         errors.encode,
         public=("/openapi.json",),
     )
-    dialects = {dialect.name: dialect.application(store, keyring) for dialect in DIALECTS}
-    mounts = [Mount(native.PREFIX, api), *(Mount(dialect.prefix, dialects[dialect.name]) for dialect in DIALECTS)]
+    dialects = {name: _OnDemand(name, store, keyring) for name in DIALECTS}
+    mounts = [Mount(native.PREFIX, api), *(Mount(f"/{name}", dialect) for name, dialect in dialects.items())]
     app = Starlette(
         routes=[*health.ROUTES, *document.pages(), *mounts],
         exception_handlers=dict(errors.handlers(errors.encode)),
@@ -229,7 +248,7 @@ def check_settings(settings: Settings) -> None:
         raise Invalid(
             "embedded_worker=false needs PostgreSQL: nobody else can work on a SQLite folder", path="embedded_worker"
         )
-    names = [dialect.name for dialect in DIALECTS]
+    names = DIALECTS
     for path, asked in ("listen", [*settings.listen]), ("hosts", [*settings.hosts.values()]):
         for name in asked:
             if name not in names:

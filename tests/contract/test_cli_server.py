@@ -254,10 +254,11 @@ def test_connect_prints_lines_that_a_shell_can_evaluate(server: LiveServer, tmp_
 
 
 def test_connect_is_honest_about_what_is_served(tmp_path: Path) -> None:
-    from labkeep.server import DIALECTS
+    from labkeep.server import DIALECTS, load_dialect
 
-    assert set(served()) == {"labkeep", *(dialect.name for dialect in DIALECTS)}
-    for dialect in DIALECTS:
+    assert set(served()) == {"labkeep", *DIALECTS}
+    for dialect in map(load_dialect, DIALECTS):
+        assert dialect.prefix == f"/{dialect.name}"
         ours = environment_of(SYSTEMS[dialect.name], "http://lab:1", "k")
         assert ours == dialect.environment("http://lab:1", "k")
     done = labkeep("connect", "spreadsheet", env=environment(tmp_path))
