@@ -307,7 +307,7 @@ def _is_known_end(run: Run, exit_code: int) -> bool:
 
 def _ended(tx: Tx, run: Run, exit_code: int) -> dict[str, Any]:
     status = Status.finished if exit_code == 0 else Status.failed
-    if run.status == Status.stopped:
-        status = Status.stopped  # it was asked to stop, and did
+    if run.status == Status.stopped or run.extra.get("sweep", {}).get("stop"):
+        status = Status.stopped  # it was asked to stop, by somebody or by its sweep, and did
     finished_at = run.finished_at if run.status in ENDED else tx.now
     return {"status": status, "exit_code": exit_code, "finished_at": finished_at, "heartbeat_at": None}

@@ -12,14 +12,24 @@ from starlette.responses import Response
 
 from labkeep.core.access import Actor
 from labkeep.core.errors import NotFound
-from labkeep.dialects.wandb import accounts, artifact_writes, artifacts, files, histories, projects, run_sets, runs
+from labkeep.dialects.wandb import (
+    accounts,
+    artifact_writes,
+    artifacts,
+    files,
+    histories,
+    projects,
+    run_sets,
+    runs,
+    sweeps,
+)
 from labkeep.dialects.wandb.context import Context
 from labkeep.dialects.wandb.graphql import Engine, Resolver
 from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.urls import base_url
 from labkeep.http.wire import JSON, actor_of, decode_json, read_body, store_of
 
-MODULES = (accounts, projects, runs, histories, files, artifacts, artifact_writes, run_sets)
+MODULES = (accounts, projects, runs, histories, files, artifacts, artifact_writes, run_sets, sweeps)
 
 
 def _gathered() -> dict[str, dict[str, Resolver]]:

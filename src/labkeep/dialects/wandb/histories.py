@@ -112,6 +112,8 @@ def _spec(text: str) -> Spec:
 
 
 def _sampled(seen: Seen, context: Context, spec: Spec) -> list[Json]:
+    if not spec.keys:
+        return []
     keys = [key for key in spec.keys if key != STEP]
     wanted = [key for key in keys if key != TIMESTAMP]
     table = read(context, seen, keys=keys if wanted else [], first_step=spec.min_step, last_step=spec.max_step)

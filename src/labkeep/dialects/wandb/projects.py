@@ -11,8 +11,9 @@ from labkeep.dialects.wandb.accounts import user
 from labkeep.dialects.wandb.context import Context, global_id, number_of, own_id
 from labkeep.dialects.wandb.graphql import Resolvers, given
 from labkeep.dialects.wandb.translate import DIALECT, moment, parse_json
-from labkeep.operations import deletions, projects, resources, run_searches
+from labkeep.operations import deletions, projects, resources, run_searches, sweeps
 from labkeep.operations.run_searches import FindRun, SearchRuns, Seen, Selected
+from labkeep.operations.sweeps import FindSweep
 
 PAGE = 50
 MOST = 1000
@@ -63,6 +64,32 @@ def filters_in(text: str | None) -> Json:
     return found or {}
 
 
+NONE = "00000000-0000-0000-0000-000000000000"
+"""An id that no object has."""
+
+
+def selected(home: Project, context: Context, filters: str | None) -> Selected:
+    """The runs that a filter selects. What it asks of their sweep, by its short name, is taken out of it."""
+    found = filters_in(filters)
+    name = _take_sweep(found)
+    if name is None:
+        return Selected(project=home.id, filters=found)
+    try:
+        document = context.read(sweeps.find, FindSweep(project=home.id, handle=name)).document.id
+    except (NotFound, Gone):
+        document = NONE
+    return Selected(project=home.id, filters=found, document_id=document)
+
+
+def _take_sweep(filters: Json) -> str | None:
+    """Remove ``sweep`` from an object of conditions that all hold; its value, when it is a name."""
+    if isinstance(filters.get("sweep"), str):
+        return str(filters.pop("sweep"))
+    inner = filters.get("$and")
+    taken = (_take_sweep(each) for each in inner if isinstance(each, dict)) if isinstance(inner, list) else ()
+    return next((name for name in taken if name is not None), None)
+
+
 def run(home: Project, context: Context, name: str, **_more: Any) -> Seen | None:
     """A run by its short id. None when there is none, Gone when it is in the trash."""
     try:
@@ -88,20 +115,22 @@ def runs(
     order: str | None = None,
 ) -> Json:
     """One page of runs."""
+    of = selected(home, context, filters)
     asked = SearchRuns(
         project=home.id,
-        filters=filters_in(filters),
+        filters=of.filters,
+        document_id=of.document_id,
         order=order or "",
         limit=page_size(first),
         cursor=after or None,
     )
     found = context.read(run_searches.search_runs, asked)
-    return {**connection(found.items, found.next), "of": Selected(project=home.id, filters=asked.filters)}
+    return {**connection(found.items, found.next), "of": of}
 
 
 def run_count(home: Project, context: Context, filters: str | None = None) -> int:
     """How many runs there are."""
-    return context.read(run_searches.count, Selected(project=home.id, filters=filters_in(filters)))
+    return context.read(run_searches.count, selected(home, context, filters))
 
 
 # --- mutations --------------------------------------------------------------------------------------------------------
@@ -155,7 +184,6 @@ RESOLVERS: Resolvers = {
         "bucket": bucket,
         "runs": runs,
         "runCount": run_count,
-        "totalSweeps": lambda _home, _context: 0,
     },
     "RunConnection": {"totalCount": lambda page, context: context.read(run_searches.count, page["of"])},
 }

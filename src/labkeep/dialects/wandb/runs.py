@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from labkeep.core.commands import StopRun
-from labkeep.core.entities import Json
-from labkeep.core.errors import AlreadyExists, Invalid, Unsupported
+from labkeep.core.entities import Document, Json
+from labkeep.core.errors import AlreadyExists, Gone, Invalid, NotFound, Unsupported
 from labkeep.core.lifecycle import Status
 from labkeep.dialects.wandb.accounts import user
 from labkeep.dialects.wandb.context import Context, global_id, number_of, own_id
@@ -23,9 +23,10 @@ from labkeep.dialects.wandb.translate import (
     status_of,
     summary_out,
 )
-from labkeep.operations import runs, sessions
+from labkeep.operations import runs, sessions, sweeps
 from labkeep.operations.run_searches import Seen
 from labkeep.operations.sessions import Announce, Announced, Changes
+from labkeep.operations.sweeps import FindSweep
 
 STARTING = ("host", "jobProgram", "commit", "jobRepo")
 """What a process says when it starts and in no later change."""
@@ -44,7 +45,7 @@ def handle_of(seen: Seen) -> str:
 
 def upsert_bucket(_root: None, context: Context, input: Json) -> Json:
     """Make, announce or change a run."""
-    asked = announcement(input)
+    asked = announcement(input, _sweep_of(context, input))
     try:
         found = context.write(sessions.announce, asked)
     except AlreadyExists:  # two processes of one run started at the same moment, and the other came first
@@ -52,12 +53,24 @@ def upsert_bucket(_root: None, context: Context, input: Json) -> Json:
     return {"bucket": seen_of(found), "inserted": found.inserted}
 
 
+def _sweep_of(context: Context, input: Json) -> Document | None:
+    """The sweep that a run says it belongs to; one that is no more is no reason to lose the run."""
+    if not input.get("sweep"):
+        return None
+    try:
+        return context.read(
+            sweeps.find, FindSweep(project=input.get("modelName") or MADE, handle=input["sweep"])
+        ).document
+    except (NotFound, Gone):
+        return None
+
+
 def seen_of(found: Announced) -> Seen:
     """A run that was announced, as the source of its fields."""
     return Seen(found.run, found.project, found.streams)
 
 
-def announcement(input: Json) -> Announce:
+def announcement(input: Json, sweep: Document | None = None) -> Announce:
     """The command of an upsert. Null is "as it is"."""
     starts = any(input.get(name) is not None for name in STARTING)
     edits = not input.get("name") and bool(input.get("id"))
@@ -69,7 +82,7 @@ def announcement(input: Json) -> Announce:
         id=own_id("Run", input["id"]) if edits else None,
         starts=starts or (not edits and input.get("state") is not None),
         dialect=DIALECT,
-        changes=_changes(input, starts=starts),
+        changes=_changes(input, sweep, starts=starts),
     )
 
 
@@ -82,7 +95,7 @@ _PLAIN = {
 }
 
 
-def _changes(input: Json, *, starts: bool) -> Changes:
+def _changes(input: Json, sweep: Document | None, *, starts: bool) -> Changes:
     found: dict[str, Any] = {ours: input[theirs] for theirs, ours in _PLAIN.items() if input.get(theirs) is not None}
     if found.get("name") == "":
         del found["name"]
@@ -94,8 +107,11 @@ def _changes(input: Json, *, starts: bool) -> Changes:
         mine |= internal
         if starts and FORKED in internal.get(INTERNAL, {}):
             raise Unsupported("runs cannot be forked on this server: start a new run, or resume the old one")
-    if mine:
+    if mine or sweep is not None:
         found["extra"] = {DIALECT: mine}
+    if sweep is not None:
+        found["document_id"] = sweep.id
+        found["extra"] |= sweeps.named(sweep)
     if input.get("summaryMetrics"):
         found["summary"] = parse_object(input["summaryMetrics"], "summaryMetrics")
     if input.get("state"):
@@ -146,13 +162,17 @@ RESOLVERS: Resolvers = {
         "displayName": lambda seen, _context: seen.run.name,
         "description": lambda seen, _context: seen.run.description or None,
         "notes": lambda seen, _context: seen.run.notes or None,
-        "sweepName": lambda _seen, _context: None,
+        "sweepName": lambda seen, _context: sweeps.kept_of(seen.run.extra).get("name"),
         "state": lambda seen, _context: state_of(seen.run),
         "group": lambda seen, _context: seen.run.group or None,
         "jobType": lambda seen, _context: seen.run.job_type or None,
         "commit": _fact("commit"),
         "host": _fact("host"),
         "readOnly": lambda _seen, _context: False,
+        "exitcode": lambda seen, _context: seen.run.exit_code,
+        "running": lambda seen, _context: seen.run.status == Status.running,
+        "failed": lambda seen, _context: seen.run.status in (Status.failed, Status.crashed),
+        "shouldStop": lambda seen, _context: bool(sweeps.kept_of(seen.run.extra).get("stop")),
         "stopped": lambda seen, _context: seen.run.status == Status.stopped,
         "tags": lambda seen, _context: seen.run.tags,
         "createdAt": lambda seen, _context: moment(seen.run.created_at),
