@@ -16,6 +16,7 @@ from labkeep.core.entities import Json, Series
 from labkeep.core.errors import Invalid
 from labkeep.dialects.wandb.context import Context
 from labkeep.dialects.wandb.graphql import Resolvers
+from labkeep.dialects.wandb.json_lines import encode_rows
 from labkeep.dialects.wandb.translate import dumps, parse_json
 from labkeep.operations import history
 from labkeep.operations.history import ListSeries
@@ -37,7 +38,11 @@ def read(context: Context, seen: Seen, **asked: Any) -> Table:
 
 def lines(table: Table, without: str = "") -> msgspec.Raw:
     """Each row as a text of JSON, with the bare NaN and Infinity that the client reads back as numbers."""
-    rows = _rows(table if not without else _dropped(table, without))
+    if without:
+        table = _dropped(table, without)
+    if all(_is_full_of_numbers(series) for series in table.columns.values()):
+        return msgspec.Raw(encode_rows({key: series.values.tolist() for key, series in table.columns.items()}))
+    rows = _rows(table)
     if all(_is_json(series) for series in table.columns.values()):
         return msgspec.Raw(_encoder.encode(_encoder.encode_lines(rows).decode().split("\n")[:-1]))
     return msgspec.Raw(_encoder.encode([json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows]))
@@ -66,6 +71,11 @@ def _is_json(series: Any) -> bool:
     if series.type == "f8":
         return bool(np.isfinite(series.values).all())
     return all(type(value) in (str, bool, int) or value is None for value in series.values.tolist())
+
+
+def _is_full_of_numbers(series: Any) -> bool:
+    """Whether every row has a value, and each of them is a number in JSON."""
+    return series.at is None and series.type in ("i8", "f8") and _is_json(series)
 
 
 def sample(table: Table, most: int) -> Table:
