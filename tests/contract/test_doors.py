@@ -136,7 +136,5 @@ def test_what_is_no_address_is_refused_by_the_setting_s_name(text: str) -> None:
 
 
 def test_a_port_that_is_taken_is_said_to_be() -> None:
-    with bind("127.0.0.1", 0, "") as first:
-        first.listen()
-        with pytest.raises(Unavailable, match="another port"):
-            bind("127.0.0.1", first.getsockname()[1], "--listen wandb=PORT chooses another port")
+    with bind("127.0.0.1", 0, "") as first, pytest.raises(Unavailable, match="another port"):
+        bind("127.0.0.1", first.getsockname()[1], "--listen wandb=PORT chooses another port")

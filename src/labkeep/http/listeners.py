@@ -7,6 +7,7 @@ import socket
 from labkeep.core.errors import Invalid, Unavailable
 
 LAST_PORT = 65535
+BACKLOG = 2048
 
 
 def parse_address(text: str, default_host: str, path: str) -> tuple[str, int]:
@@ -18,11 +19,15 @@ def parse_address(text: str, default_host: str, path: str) -> tuple[str, int]:
 
 
 def bind(host: str, port: int, hint: str) -> socket.socket:
-    """A bound socket. Unavailable, with the ``hint``, when the port is taken or the address is none of this machine."""
+    """A socket that listens: who connects from now on waits until the server is there, and is not turned away.
+
+    Unavailable, with the ``hint``, when the port is taken or the address is none of this machine.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise Unavailable(
