@@ -31,12 +31,12 @@ from labkeep.http.doors import Doors
 from labkeep.http.protocol import Http
 from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
-from labkeep.operations.purges import system
+from labkeep.operations.jobs import release_all
 from labkeep.settings import Settings
 from labkeep.storage import check
 from labkeep.storage.database import utc_now
 from labkeep.storage.opening import open_blobs, open_database, open_reader
-from labkeep.worker.jobs import Worker
+from labkeep.worker.jobs import NOBODY, Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 
 DIALECTS = ("braintrust", "wandb")
@@ -135,8 +135,9 @@ def build_app(store: Store, ports: Mapping[int, str] | None = None) -> ASGIApp:
 
 def prepare(store: Store) -> str | None:
     """Set an empty store up; answers the administrator's key when it was made or added just now."""
-    nobody = system("00000000-0000-7000-8000-000000000000", "")
-    return store.database.write(set_up, nobody, Setup(store.settings.admin_key))
+    if store.database.name == "sqlite":
+        store.database.write(release_all, NOBODY, None)  # the folder is ours: whoever worked on them is gone
+    return store.database.write(set_up, NOBODY, Setup(store.settings.admin_key))
 
 
 class Announce(Protocol):

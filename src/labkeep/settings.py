@@ -51,6 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=0, le=3650, description="Days that something stays restorable in the trash.")
     ] = 30
     auto_purge: Annotated[bool, _doc("Purge what is in the trash for longer than the grace period.")] = True
+    job_lease_s: Annotated[
+        int,
+        Meta(ge=1, le=3600, description="Seconds without a sign of life after which a worker's job goes to another."),
+    ] = 60
     crashed_after_s: Annotated[
         int, Meta(ge=10, description="Seconds without a heartbeat after which a run counts as crashed.")
     ] = 300

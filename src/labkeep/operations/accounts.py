@@ -412,6 +412,8 @@ def once(operation: Callable[[Tx, Actor, Any], Any], key: str, fingerprint: str)
         if found is not None:
             if found["fingerprint"] != fingerprint:
                 raise Invalid("this Idempotency-Key was used for another request", path="idempotency-key")
+            if not found["response"]:  # see `labkeep.storage.purge.forget_answers`
+                raise Conflict("this request was done before; its answer was dropped when something was purged")
             return bytes(found["response"])
         response = msgspec.json.encode(operation(tx, actor, command))
         tx.insert(

@@ -24,7 +24,7 @@ from labkeep.core.errors import Corrupt, Invalid, NotFound, Stale, Unavailable
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Status
-from labkeep.operations import Store, files, runs
+from labkeep.operations import Store, files, purges, runs
 from labkeep.operations.projects import states_for
 from labkeep.storage import histories, metrics, records, sealing
 from labkeep.storage.blobs import Blobs
@@ -288,6 +288,7 @@ def seal(store: Store, actor: Actor, run_id: str, stream: str) -> int:
             rows += sum(chunk.rows for chunk in group.chunks)
             freed += sum(len(chunk.data) for chunk in group.chunks)
         else:
+            _discard(store, actor, sealed.segment.digest)
             failures += 1
         if failures == TRIES:
             raise _unsteady(place)
@@ -328,6 +329,13 @@ def _write_segment(store: Store, actor: Actor, group: Group) -> Sealed:
     files.keep(store, actor, stored)
     span = info.end_offset - info.first_offset
     return Sealed(group, Segment(info.first_offset, span, stored.digest, stored.size), _summaries(group))
+
+
+def _discard(store: Store, actor: Actor, digest: str) -> None:
+    """Remove a segment that came too late: by now its rows may be purged."""
+    if store.database.write(purges.discard, actor, digest):
+        store.blobs.delete(actor.organization_id, [digest])
+        store.database.write(purges.end_sweep, actor, purges.Swept([digest]))
 
 
 def _rows_of(store: Store, actor: Actor, group: Group) -> Callable[[], Iterator[Part]]:

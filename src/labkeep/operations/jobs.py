@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
@@ -41,22 +42,52 @@ def get(tx: Tx, actor: Actor, command: Get) -> Job:
     return Job(**found)
 
 
-def claim_next(tx: Tx, _actor: Actor, worker: str) -> Job | None:
+# --- for workers ------------------------------------------------------------------------------------------------------
+
+
+class Claim(NamedTuple):
+    """Who wants a job, and for how long at first."""
+
+    worker: str
+    lease: timedelta
+
+
+class Renewal(NamedTuple):
+    """A job that goes on, for how long, and what there is to note."""
+
+    job: Job
+    lease: timedelta
+    values: dict[str, Any]
+
+
+class Ended(NamedTuple):
+    """A job that ended: with a result, or with an error."""
+
+    job: Job
+    result: Json = {}
+    error: str = ""
+
+
+def claim_next(tx: Tx, _actor: Actor, claim: Claim) -> Job | None:
     """Take the next due job under a lease, of whatever organization."""
-    return jobs.claim(tx, worker)
+    return jobs.claim(tx, claim.worker, claim.lease)
 
 
-def renew_job(tx: Tx, _actor: Actor, held: tuple[Job, dict[str, Any]]) -> bool:
+def renew(tx: Tx, _actor: Actor, renewal: Renewal) -> bool:
     """Extend a lease and note progress; False when another worker has the job."""
-    job, values = held
-    return jobs.renew(tx, job, **values)
+    return jobs.renew(tx, renewal.job, renewal.lease, **renewal.values)
 
 
-def finish_job(tx: Tx, _actor: Actor, ended: tuple[Job, Json]) -> bool:
+def finish(tx: Tx, _actor: Actor, ended: Ended) -> bool:
     """Note that a job is done, and what it came to; False when another worker has it."""
-    return jobs.finish(tx, *ended)
+    return jobs.finish(tx, ended.job, ended.result)
 
 
-def fail_job(tx: Tx, _actor: Actor, ended: tuple[Job, str]) -> bool:
-    """Note why a job failed; it is tried again later. False when another worker has it."""
-    return jobs.fail(tx, *ended)
+def fail(tx: Tx, _actor: Actor, ended: Ended) -> bool:
+    """Note why a job failed, and try again later; False when another worker has it."""
+    return jobs.fail(tx, ended.job, ended.error)
+
+
+def release_all(tx: Tx, _actor: Actor, _command: None) -> int:
+    """Make all running jobs due at once: where the only process that could work on them has just started."""
+    return jobs.release_all(tx)

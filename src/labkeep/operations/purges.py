@@ -83,6 +83,22 @@ def begin_sweep(tx: Tx, actor: Actor, command: Sweep) -> dict[str, int]:
     return purge.begin_sweep(tx, actor.organization_id, command.before, SWEEP)
 
 
+class Strays(msgspec.Struct, frozen=True):
+    """Blobs (digest → bytes) that lie in the store."""
+
+    sizes: dict[str, int]
+
+
+def adopt(tx: Tx, actor: Actor, command: Strays) -> list[str]:
+    """Mark those blobs that nothing records, as `begin_sweep` does; answers their digests."""
+    return purge.adopt(tx, actor.organization_id, command.sizes)
+
+
+def discard(tx: Tx, actor: Actor, digest: str) -> bool:
+    """Mark one blob, as `begin_sweep` does; False when something refers to it."""
+    return purge.discard(tx, actor.organization_id, digest)
+
+
 def end_sweep(tx: Tx, actor: Actor, command: Swept) -> None:
     """Forget blobs whose bytes are gone."""
     purge.end_sweep(tx, actor.organization_id, command.digests)

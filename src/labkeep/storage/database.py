@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -55,8 +56,14 @@ class Database(ABC):
         self.grace_days = 30
         self.seal_min_rows = 5_000
         self.seal_every_rows = 200_000
+        self._opened = time.monotonic()
         self.job_waiting = threading.Event()
         """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
+
+    @property
+    def open_s(self) -> float:
+        """Seconds since it was opened."""
+        return time.monotonic() - self._opened
 
     @abstractmethod
     def submit(self, operation: Operation[C, T], actor: Actor, command: C) -> Future[T]:

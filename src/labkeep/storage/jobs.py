@@ -13,9 +13,6 @@ from labkeep.core.entities import Job, Json
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
-LEASE = timedelta(seconds=60)
-"""How long a worker may be silent before another takes its job."""
-
 MAX_ATTEMPTS = 10
 """Starts after which a job counts as failed."""
 
@@ -64,52 +61,57 @@ def enqueue(
 _COLUMNS = [t.jobs.c[name] for name in Job.__struct_fields__]
 
 
-def claim(tx: Tx, worker: str) -> Job | None:
-    """Take the next job that is due, or one whose lease ran out. One that was started too often has failed."""
+def claim(tx: Tx, worker: str, lease: timedelta) -> Job | None:
+    """Take the next job that is due, or one whose lease ran out. What no worker outlived counts as failed."""
+    while (found := _next(tx)) is not None:
+        if found.attempts < MAX_ATTEMPTS:
+            held = {"state": "running", "attempts": found.attempts + 1, "worker": worker}
+            job = msgspec.structs.replace(found, **held)
+            _set(tx, found, **held, lease_until=tx.now + lease)
+            return job
+        why = f"{MAX_ATTEMPTS} workers ended while they worked on it; the last one was {found.worker or 'unknown'}"
+        _set(tx, found, state="failed", error=found.error or why, finished_at=tx.now, lease_until=None)
+    return None
+
+
+def _next(tx: Tx) -> Job | None:
     c = t.jobs.c
     due = or_(
         and_(c.state == "queued", c.run_at <= tx.now),
         and_(c.state == "running", c.lease_until < tx.now),
     )
     query = select(*_COLUMNS).where(due).order_by(c.run_at, c.id).limit(1).with_for_update(skip_locked=True)
-    while (found := tx.one(query)) is not None:
-        job = Job(**found)
-        if job.attempts < MAX_ATTEMPTS:
-            taken = {"state": "running", "attempts": job.attempts + 1, "worker": worker, "lease_until": tx.now + LEASE}
-            set_job(tx, job.organization_id, job.id, **taken)
-            return msgspec.structs.replace(job, **taken)
-        # Nobody lived to note why: whatever took the workers down would take the next one too.
-        error = job.error or f"started {job.attempts} times and never ended"
-        set_job(tx, job.organization_id, job.id, state="failed", error=error, finished_at=tx.now, lease_until=None)
-    return None
+    found = tx.one(query)
+    return None if found is None else Job(**found)
 
 
-def set_job(tx: Tx, organization_id: str, job_id: str, **values: Any) -> None:
-    """Change columns of one job."""
-    c = t.jobs.c
-    tx.execute(update(t.jobs).where(c.organization_id == organization_id, c.id == job_id).values(**values))
+def release_all(tx: Tx) -> int:
+    """Make every running job due at once; answers how many. For who knows that all other workers have ended."""
+    running = update(t.jobs).where(t.jobs.c.state == "running")
+    return tx.execute(running.values(state="queued", run_at=tx.now, lease_until=None, worker="")).rowcount
 
 
-def _held(tx: Tx, job: Job, **values: Any) -> bool:
-    """Change a job that its worker still holds; False when it belongs to another worker by now."""
-    c = t.jobs.c
-    mine = (c.organization_id == job.organization_id, c.id == job.id, c.worker == job.worker, c.state == "running")
-    return tx.execute(update(t.jobs).where(*mine).values(**values)).rowcount == 1
-
-
-def renew(tx: Tx, job: Job, **values: Any) -> bool:
+def renew(tx: Tx, job: Job, lease: timedelta, **values: Any) -> bool:
     """Extend the lease and note progress; False when the job belongs to another worker by now."""
-    return _held(tx, job, lease_until=tx.now + LEASE, **values)
+    return _set(tx, job, lease_until=tx.now + lease, **values)
 
 
 def finish(tx: Tx, job: Job, result: Json) -> bool:
-    """Note that a job is done; False when it belongs to another worker by now."""
-    return _held(tx, job, state="done", result=result, error="", finished_at=tx.now, lease_until=None)
+    """Note that a job is done. What it was told is not kept: the name of a stream is somebody's word, too."""
+    ended = {"state": "done", "result": result, "payload": {}, "error": "", "dedupe": None}
+    return _set(tx, job, **ended, finished_at=tx.now, lease_until=None)
 
 
 def fail(tx: Tx, job: Job, error: str) -> bool:
     """Note a failure: try again later, longer each time, until the attempts are used up."""
     if job.attempts >= MAX_ATTEMPTS:
-        return _held(tx, job, state="failed", error=error, finished_at=tx.now, lease_until=None)
+        return _set(tx, job, state="failed", error=error, finished_at=tx.now, lease_until=None)
     later = tx.now + timedelta(seconds=min(600, 2**job.attempts))
-    return _held(tx, job, state="queued", error=error, run_at=later, lease_until=None, worker="")
+    return _set(tx, job, state="queued", error=error, run_at=later, lease_until=None, worker="")
+
+
+def _set(tx: Tx, job: Job, **values: Any) -> bool:
+    """Change a job that nobody else has taken since ``job`` was read; False otherwise, and nothing happens."""
+    c = t.jobs.c
+    same = (c.organization_id == job.organization_id, c.id == job.id, c.worker == job.worker, c.state == job.state)
+    return tx.execute(update(t.jobs).where(*same).values(**values)).rowcount == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -85,9 +85,15 @@ def _release(tx: Tx, organization_id: str, ids: Sequence[str]) -> None:
 
 
 def forget_answers(tx: Tx, organization_id: str) -> None:
-    """Drop plans and stored answers to repeated requests: both may quote what was purged."""
-    for table in (t.plans, t.idempotency_keys):
-        tx.execute(delete(table).where(table.c.organization_id == organization_id))
+    """Drop what may quote what was purged: plans, stored answers to repeated requests, and jobs that failed for good.
+
+    That a request was answered is still known, so that sending it again does not do it again.
+    """
+    p, k, j = t.plans.c, t.idempotency_keys.c, t.jobs.c
+    tx.execute(delete(t.plans).where(p.organization_id == organization_id))
+    answered = update(t.idempotency_keys).where(k.organization_id == organization_id, k.response != b"")
+    tx.execute(answered.values(response=b""))
+    tx.execute(delete(t.jobs).where(j.organization_id == organization_id, j.task == "seal", j.state == "failed"))
 
 
 # --- blobs ------------------------------------------------------------------------------------------------------------
@@ -106,6 +112,34 @@ def begin_sweep(tx: Tx, organization_id: str, before: datetime, limit: int) -> d
         marked = update(t.blobs).where(b.organization_id == organization_id, b.digest.in_([*found]), b.refs <= 0)
         tx.execute(marked.values(swept_at=tx.now))
     return found
+
+
+def adopt(tx: Tx, organization_id: str, strays: Mapping[str, int]) -> list[str]:
+    """Record blobs (digest → bytes) that nothing records, as marked for removal; answers their digests."""
+    b = t.blobs.c
+    query = select(b.digest).where(b.organization_id == organization_id, b.digest.in_([*strays]))
+    known = {row[0] for row in tx.execute(query)}
+    rows = [
+        {
+            "organization_id": organization_id,
+            "digest": digest,
+            "size": size,
+            "refs": 0,
+            "swept_at": tx.now,
+            "created_at": t.EPOCH,
+        }
+        for digest, size in strays.items()
+        if digest not in known
+    ]
+    tx.insert(t.blobs, rows)
+    return [str(row["digest"]) for row in rows]
+
+
+def discard(tx: Tx, organization_id: str, digest: str) -> bool:
+    """Mark one blob for removal, whatever its age; False when something refers to it."""
+    b = t.blobs.c
+    idle = (b.organization_id == organization_id, b.digest == digest, b.refs <= 0)
+    return tx.execute(update(t.blobs).where(*idle).values(swept_at=tx.now)).rowcount == 1
 
 
 def end_sweep(tx: Tx, organization_id: str, digests: Sequence[str]) -> None:

@@ -9,15 +9,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 import msgspec
 
+from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.errors import LabkeepError
 from labkeep.core.faults import reach
-from labkeep.operations import Store
-from labkeep.operations.jobs import claim_next, fail_job, finish_job, renew_job
+from labkeep.operations import Store, jobs
 from labkeep.operations.purges import system
 
 log = logging.getLogger("labkeep.worker")
@@ -25,34 +27,64 @@ log = logging.getLogger("labkeep.worker")
 POLL_S = 1.0
 """How long an idle worker waits when nothing wakes it."""
 
-RENEW_S = 15.0
-"""How often a lease is extended while its task works."""
+RENEWALS = 4
+"""Times that a lease is extended before it would run out."""
 
 
 class Lost(Exception):
     """The lease went to another worker: stop, without noting anything."""
 
 
-class Progress:
-    """What a task reports through: extends the lease, stores the counts, and says when to stop."""
+class Lease:
+    """Keeps a job while its task works, from a thread of its own: no step of a task is too long for it."""
 
     def __init__(self, store: Store, job: Job) -> None:
-        self._store, self._job = store, job
-        self._renewed = time.monotonic()
-        self.done = job.done
+        self.job, self.lost = job, False
+        self._store = store
+        self._lease = timedelta(seconds=store.settings.job_lease_s)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="labkeep-lease", daemon=True)
 
-    def advance(self, count: int, **values: Any) -> None:
-        """``count`` more items are done."""
+    def renew(self, **values: Any) -> None:
+        """Extend the lease now, and note ``values``. Unavailable when the database refuses."""
+        renewal = jobs.Renewal(self.job, self._lease, values)
+        if not self._store.database.write(jobs.renew, actor_of(self.job), renewal):
+            self.lost = True
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self._lease.total_seconds() / RENEWALS) and not self.lost:
+            try:
+                self.renew()
+            except LabkeepError as error:
+                log.warning("the lease of job %s cannot be extended: %s", self.job.id, error)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+class Progress:
+    """What a task reports through. ``done`` counts items, those of earlier attempts included."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self.done = lease.job.done
+
+    def advance(self, count: int) -> None:
+        """``count`` more items are done. Lost when another worker has the job."""
         self.done += count
-        self.keep(force=count > 0, done=self.done, **values)
+        self._lease.renew(done=self.done)
+        self.keep()
 
-    def keep(self, *, force: bool = False, **values: Any) -> None:
-        """Extend the lease when it is time to. Lost when another worker has it."""
-        if not force and time.monotonic() - self._renewed < RENEW_S:
-            return
-        self._renewed = time.monotonic()
-        actor = system(self._job.organization_id, self._job.workspace_id)
-        if not self._store.database.write(renew_job, actor, (self._job, values)):
+    def keep(self) -> None:
+        """To be called between two steps. Lost when another worker has the job."""
+        if self._lease.lost:
             raise Lost
 
 
@@ -87,7 +119,7 @@ class Worker:
         waiting = self._store.database.job_waiting
         while not self._stopping.is_set():
             waiting.clear()
-            self._run_schedule()
+            self.run_schedule()
             if not self.run_one():
                 waiting.wait(POLL_S)
 
@@ -100,9 +132,9 @@ class Worker:
 
     def run_one(self) -> bool:
         """Run the next job that is due; False when there is none."""
-        nobody = system("00000000-0000-7000-8000-000000000000", "")
+        claim = jobs.Claim(self.name, timedelta(seconds=self._store.settings.job_lease_s))
         try:
-            job = self._store.database.write(claim_next, nobody, self.name)
+            job = self._store.database.write(jobs.claim_next, NOBODY, claim)
         except LabkeepError as error:
             log.warning("cannot look for jobs: %s", error)
             return False
@@ -113,20 +145,29 @@ class Worker:
         return True
 
     def _perform(self, job: Job) -> None:
-        actor = system(job.organization_id, job.workspace_id)
         try:
-            result = self._tasks[job.task](self._store, job, Progress(self._store, job))
+            with Lease(self._store, job) as lease:
+                result = self._tasks[job.task](self._store, job, Progress(lease))
         except Lost:
             log.warning("job %s (%s) was taken over by another worker", job.id, job.task)
             return
         except Exception as error:  # whatever a task does, the worker lives on and notes it
             log.exception("job %s (%s) failed at attempt %d", job.id, job.task, job.attempts)
-            self._store.database.write(fail_job, actor, (job, f"{type(error).__name__}: {error}"[:2000]))
+            self._note(jobs.fail, jobs.Ended(job, error=_in_words(error)))
             return
         reach("job.finished")
-        self._store.database.write(finish_job, actor, (job, msgspec.to_builtins(result)))
+        self._note(jobs.finish, jobs.Ended(job, result=msgspec.to_builtins(result)))
 
-    def _run_schedule(self) -> None:
+    def _note(self, operation: Callable[[Any, Actor, jobs.Ended], bool], ended: jobs.Ended) -> None:
+        try:
+            if not self._store.database.write(operation, actor_of(ended.job), ended):
+                log.warning("job %s (%s) was taken over by another worker", ended.job.id, ended.job.task)
+        except LabkeepError as error:
+            # It is done once more when its lease runs out, which every task must stand.
+            log.warning("how job %s (%s) ended cannot be noted: %s", ended.job.id, ended.job.task, error)
+
+    def run_schedule(self) -> None:
+        """Do what is due by the clock."""
         now = time.monotonic()
         for name, (every_s, function) in self._schedule.items():
             if now < self._due[name]:
@@ -134,5 +175,20 @@ class Worker:
             self._due[name] = now + every_s
             try:
                 function(self._store)
-            except LabkeepError:
+            except Exception:  # a fault in one of these must not end all work in the background
                 log.exception("scheduled %s failed; next try in %.0f s", name, every_s)
+
+
+def _in_words(error: Exception) -> str:
+    """What everybody who sees the job may read: of a fault of ours, that is only where to look."""
+    name = type(error).__name__
+    return f"{name}: {error}"[:2000] if isinstance(error, LabkeepError) else f"{name}: see the worker's log"
+
+
+NOBODY = system("00000000-0000-7000-8000-000000000000", "")
+"""The actor of who looks for jobs of all organizations."""
+
+
+def actor_of(job: Job) -> Actor:
+    """The actor that works on a job."""
+    return system(job.organization_id, job.workspace_id)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.errors import NotFound
 from labkeep.core.faults import reach
+from labkeep.core.ids import is_id
 from labkeep.operations import Store, history, purges, upkeep
-from labkeep.worker.jobs import Progress, Task
+from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
 IDLE_BLOB_AGE = timedelta(hours=24)
 """How long an uploaded blob may wait for something to refer to it."""
 
+LOOKED_UP = 500
+"""Blobs of the store looked up in one transaction."""
+
 
 def purge(store: Store, job: Job, progress: Progress) -> Json:
     """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
-    actor = purges.system(job.organization_id, job.workspace_id)
+    actor = actor_of(job)
     step = purges.Step(job.payload["deletion_id"])
     while removed := store.database.write(purges.remove_some, actor, step):
         reach("purge.removed")
         progress.advance(removed)
-    reach("purge.forgotten")
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
     swept, left, freed = sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
     freed += store.database.reclaim().result()
@@ -60,6 +64,7 @@ def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progr
         left += sum(_is_there(store, actor, digest) for digest in digests)
         reach("purge.swept")
         store.database.write(purges.end_sweep, actor, purges.Swept(digests))
+        reach("purge.forgotten")
         swept, freed = swept + len(digests), freed + sum(sizes.values())
         progress.keep()
     return swept, left, freed
@@ -75,9 +80,8 @@ def _is_there(store: Store, actor: Actor, digest: str) -> bool:
 
 def seal(store: Store, job: Job, _progress: Progress) -> Json:
     """Turn the chunks of one stream into a Parquet segment."""
-    actor = purges.system(job.organization_id, job.workspace_id)
-    rows = history.seal(store, actor, job.payload["run_id"], job.payload["stream"])
-    return {"run_id": job.payload["run_id"], "stream": job.payload["stream"], "rows": rows}
+    rows = history.seal(store, actor_of(job), job.payload["run_id"], job.payload["stream"])
+    return {"run_id": job.payload["run_id"], "rows": rows}
 
 
 TASKS: dict[str, Task] = {"purge": purge, "seal": seal}
@@ -89,36 +93,56 @@ TASKS: dict[str, Task] = {"purge": purge, "seal": seal}
 def purge_overdue(store: Store) -> None:
     """Ask for the purge of what has been in the trash for longer than its grace period."""
     if store.settings.auto_purge:
-        while store.database.write(purges.schedule_overdue, purges.system(*_NOWHERE), 100):
+        while store.database.write(purges.schedule_overdue, NOBODY, 100):
             time.sleep(0)
 
 
 def mark_crashed(store: Store) -> None:
     """Runs that were not heard of for too long count as crashed."""
-    store.database.write(
-        upkeep.mark_crashed, purges.system(*_NOWHERE), timedelta(seconds=store.settings.crashed_after_s)
-    )
+    store.database.write(upkeep.mark_crashed, NOBODY, timedelta(seconds=store.settings.crashed_after_s))
 
 
 def tidy(store: Store) -> None:
     """Drop old plans, old answers to repeated requests, old finished jobs, and uploads that nobody ever used."""
-    nobody = purges.system(*_NOWHERE)
-    store.database.write(upkeep.drop_expired, nobody, timedelta(days=7))
-    store.blobs.sweep_uploads(IDLE_BLOB_AGE.total_seconds())
+    store.database.write(upkeep.drop_expired, NOBODY, timedelta(days=7))
+    store.blobs.sweep_uploads(_abandoned_s(store))
     sweep = purges.Sweep(store.database.clock() - IDLE_BLOB_AGE)
-    for organization_id in store.database.read(purges.idle_organizations, nobody, sweep):
+    for organization_id in store.database.read(purges.idle_organizations, NOBODY, sweep):
         actor = purges.system(organization_id, "")
         while digests := [*store.database.write(purges.begin_sweep, actor, sweep)]:
-            store.blobs.delete(organization_id, digests)
-            store.database.write(purges.end_sweep, actor, purges.Swept(digests))
+            _remove(store, actor, digests)
 
 
-_NOWHERE = ("00000000-0000-7000-8000-000000000000", "00000000-0000-7000-8000-000000000000")
-"""Organization and workspace of the actor of schedules that look at all of them."""
+def drop_strays(store: Store) -> None:
+    """Remove blobs that nothing records: their upload ended between the store and the database."""
+    before = datetime.now(UTC) - timedelta(seconds=_abandoned_s(store))
+    strays = (one for one in store.blobs.list() if one.modified_at < before and is_id(one.space))
+    while batch := list(islice(strays, LOOKED_UP)):
+        by_space: dict[str, dict[str, int]] = {}
+        for one in batch:
+            by_space.setdefault(one.space, {})[one.digest] = one.size
+        for space, sizes in by_space.items():
+            actor = purges.system(space, "")
+            if digests := store.database.write(purges.adopt, actor, purges.Strays(sizes)):
+                _remove(store, actor, digests)
+
+
+def _abandoned_s(store: Store) -> float:
+    """The age in seconds from which on nobody is working on an upload."""
+    alone = store.database.name == "sqlite" and not store.settings.blobs_url
+    # What lay in our own folder when we opened it belongs to a process that is gone.
+    return store.database.open_s if alone else IDLE_BLOB_AGE.total_seconds()
+
+
+def _remove(store: Store, actor: Actor, digests: list[str]) -> None:
+    store.blobs.delete(actor.organization_id, digests)
+    store.database.write(purges.end_sweep, actor, purges.Swept(digests))
+
 
 SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "mark_crashed": (30.0, mark_crashed),
     "purge_overdue": (60.0, purge_overdue),
     "tidy": (3600.0, tidy),
+    "drop_strays": (86_400.0, drop_strays),
 }
-"""name -> (seconds between two times, function)."""
+"""name -> (seconds between two times, function); all of them once at the start."""
