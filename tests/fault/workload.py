@@ -1,0 +1,218 @@
+"""A workload of writes, and a model of what is there after each of them.
+
+The model is plain data, by names, in the form in which `snapshot` reads the same from a server. A write that was
+acknowledged has happened; one that was not has happened wholly or not at all. So after a crash a server must look like
+the model before the last write, or after it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from labkeep import Labkeep
+from labkeep.core.errors import Unavailable
+from tests.fault.processes import wait_for_jobs
+
+Model = dict[str, Any]
+"""runs, documents, artifacts, environments: each name -> everything that a client can see of it."""
+
+PROJECT = "faults"
+
+
+def empty() -> Model:
+    return {"runs": {}, "documents": {}, "artifacts": {}, "environments": {}}
+
+
+class Workload:
+    """Writes through a client until it is lost. ``before`` and ``after`` are the two models that are possible then."""
+
+    def __init__(self, client: Labkeep, rounds: int = 3) -> None:
+        self.client, self.rounds = client, rounds
+        self.before, self.after = empty(), empty()
+        self.acknowledged = 0
+        self.ids: dict[str, str] = {}
+
+    def run(self) -> bool:
+        """Everything; False when the server was lost on the way."""
+        try:
+            for step in self._steps():
+                step()
+        except Unavailable:
+            return False
+        return True
+
+    @property
+    def purged(self) -> list[str]:
+        """Words of what was certainly purged: it was acknowledged, and all jobs have ended since."""
+        runs = set(self.before["runs"]) | set(self.after["runs"])
+        return [word(name) for name in self.ids if name.startswith("doomed") and name not in runs]
+
+    def _write(self, send: Callable[[], Any], change: Callable[[Model], Any]) -> Any:
+        """One request, and what it does to the model once it has happened."""
+        self.after = copy.deepcopy(self.before)
+        change(self.after)
+        answer = send()
+        self.before = self.after
+        self.acknowledged += 1
+        return answer
+
+    # --- the writes
+
+    def _steps(self) -> Iterator[Callable[[], Any]]:
+        yield lambda: self._write(lambda: self.client.projects.create(PROJECT), lambda _: None)
+        for number in range(self.rounds):
+            yield lambda n=number: self._run(f"kept-{n}")
+            yield lambda n=number: self._run(f"doomed-{n}")
+            yield lambda n=number: self._batch(n)
+            yield lambda n=number: self._document(f"document-{n}")
+            yield lambda n=number: self._artifact(f"artifact-{n}")
+            yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self._trash(f"kept-{n}")
+            yield lambda n=number: self._restore(f"kept-{n}")
+            yield lambda n=number: self._trash(f"doomed-{n}")
+            yield lambda n=number: self._purge(f"doomed-{n}")
+            yield lambda: wait_for_jobs(self.client)
+
+    def _run(self, name: str) -> None:
+        c, said = self.client, word(name)
+        config = {"lr": 0.1, "note": said}
+        seen = run_seen(config=config, tags=[said])
+        made = self._write(
+            lambda: c.runs.create(PROJECT, name=name, config=config, tags=[said]), lambda m: m["runs"].update({name: seen})
+        )
+        self.ids[name] = id = made.id
+        for offset in range(0, 30, 10):
+            self._history(name, offset, [{"_step": n, "loss": n / 8, "said": said} for n in range(offset, offset + 10)])
+        self._history(name, 5, [{"_step": n, "loss": -1.5} for n in range(5, 8)])  # written over
+        self._rows(name, {f"row-{n}": {"input": said, "scores": {"exact": n / 4}} for n in range(5)})
+        self._rows(name, {"row-2": {"input": "another", "output": [1, None, {"a": said}]}})
+        for path, content in {"notes.txt": said.encode(), "deep/er/data.bin": said.encode() * 3_000}.items():
+            self._write(lambda p=path, b=content: c.files.upload(id, p, b), self._file(name, path, content))
+        summary = {"acc": 0.9, "best": {"note": said}}
+        self._write(
+            lambda: c.runs.finish(id, summary=summary), self._set(name, status="finished", summary=summary)
+        )
+
+    def _history(self, name: str, offset: int, rows: list[dict[str, Any]]) -> None:
+        def change(model: Model) -> None:
+            model["runs"][name]["history"][offset : offset + len(rows)] = rows
+
+        self._write(lambda: self.client.runs.append_history(self.ids[name], rows, offset=offset), change)
+
+    def _rows(self, name: str, rows: dict[str, Any]) -> None:
+        sent = [{"id": id, "data": data} for id, data in rows.items()]
+        self._write(
+            lambda: self.client.rows.write(self.ids[name], sent), lambda m: m["runs"][name]["rows"].update(rows)
+        )
+
+    def _file(self, name: str, path: str, content: bytes) -> Callable[[Model], None]:
+        return lambda model: model["runs"][name]["files"].update({path: content})
+
+    def _set(self, name: str, **fields: Any) -> Callable[[Model], None]:
+        return lambda model: model["runs"][name].update(fields)
+
+    def _batch(self, number: int) -> None:
+        names = [f"batch-{number}-{n}" for n in range(20)]
+        runs = [{"project": PROJECT, "name": name, "config": {"n": n}} for n, name in enumerate(names)]
+
+        def change(model: Model) -> None:
+            model["runs"].update({name: run_seen(config={"n": n}) for n, name in enumerate(names)})
+
+        self._write(lambda: self.client.runs.create_many(runs), change)
+
+    def _document(self, name: str) -> None:
+        c, bodies = self.client, [{"text": f"{name} {n}"} for n in range(2)]
+        made = self._write(
+            lambda: c.documents.create(PROJECT, "prompt", name, body=bodies[0]),
+            lambda m: m["documents"].update({name: bodies[:1]}),
+        )
+        self._write(lambda: c.documents.commit(made.id, bodies[1]), lambda m: m["documents"].update({name: bodies}))
+        self._write(
+            lambda: c.environments.bind(PROJECT, f"env-{name}", made.id, number=1),
+            lambda m: m["environments"].update({f"env-{name}": [name, 1]}),
+        )
+
+    def _artifact(self, name: str) -> None:
+        c, files = self.client, {"weights.bin": name.encode() * 500, "a/b.txt": b"shared by all"}
+        digests = {path: c.blobs.upload(content) for path, content in files.items()}
+        manifest = [{"path": path, "digest": digest} for path, digest in digests.items()]
+
+        def change(model: Model) -> None:
+            model["artifacts"][f"{name}:v0"] = {"files": files, "aliases": ["latest", "best"]}
+
+        self._write(lambda: c.artifacts.create(PROJECT, name, files=manifest, aliases=["best"]), change)
+
+    def _trash(self, name: str) -> None:
+        self._write(lambda: self.client.runs.trash(self.ids[name]), self._set(name, state="trashed"))
+
+    def _restore(self, name: str) -> None:
+        self._write(lambda: self.client.runs.restore(self.ids[name]), self._set(name, state="active"))
+
+    def _purge(self, name: str) -> None:
+        self._write(lambda: self.client.runs.purge(self.ids[name]), lambda m: m["runs"].pop(name))
+
+    # --- afterwards
+
+    def finish(self, client: Labkeep) -> None:
+        """Purge what was to be purged and is still there, as its user would after a crash."""
+        for run in [*client.runs.list(PROJECT, state="any")] if _is_made(client) else ():
+            if run.name.startswith("doomed"):
+                client.runs.trash(run.id, on_running="stop")
+                client.runs.purge(run.id)
+        wait_for_jobs(client)
+
+
+def word(name: str) -> str:
+    """What is written into everything that belongs to a run, so that it can be looked for."""
+    return f"word-of-{name}-word"
+
+
+def run_seen(**fields: Any) -> dict[str, Any]:
+    """A new run, as `snapshot` reads it."""
+    new = {"summary": {}, "tags": [], "status": "running", "state": "active", "history": [], "rows": {}, "files": {}}
+    return new | fields
+
+
+def snapshot(client: Labkeep) -> Model:
+    """Everything that a client can see, in the form of the model."""
+    model = empty()
+    if not _is_made(client):
+        return model
+    for run in client.runs.list(PROJECT, state="any"):
+        model["runs"][run.name] = _run_of(client, run)
+    documents = {document.id: document.name for document in client.documents.list(PROJECT)}
+    for id, name in documents.items():
+        model["documents"][name] = [version.body for version in client.documents.versions(id)][::-1]
+    for artifact in client.artifacts.list(PROJECT):
+        for version in client.artifacts.versions(artifact.id):
+            files = _files_of(client, version.id)
+            aliases = sorted(version.aliases, key=lambda alias: alias != "latest")
+            model["artifacts"][f"{artifact.name}:{version.name}"] = {"files": files, "aliases": aliases}
+    for one in client.environments.list(PROJECT):
+        model["environments"][one.name] = [documents.get(one.document_id or ""), one.number]
+    return model
+
+
+def _is_made(client: Labkeep) -> bool:
+    return any(client.projects.list(name=PROJECT))
+
+
+def _run_of(client: Labkeep, run: Any) -> dict[str, Any]:
+    rows = client.rows.read(run.id, include="trashed")
+    return {
+        "config": run.config,
+        "summary": run.summary,
+        "tags": list(run.tags),
+        "status": str(run.status),
+        "state": str(run.state),
+        "history": [dict(row) for row in client.runs.history(run.id, include="trashed")],
+        "rows": {row.id: row.data for row in rows},
+        "files": _files_of(client, run.id),
+    }
+
+
+def _files_of(client: Labkeep, id: str) -> dict[str, bytes]:
+    files = client.files.list(id, include="trashed")
+    return {file.path: client.files.read(id, file.path, include="trashed") for file in files}
