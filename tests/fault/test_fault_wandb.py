@@ -29,7 +29,8 @@ LOGGER = """
 import hashlib, sys, time, wandb
 
 handle, steps, seconds, code = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-settings = wandb.Settings(x_file_stream_transmit_interval=1, x_file_stream_retry_wait_min_seconds=0.5)
+waits = {f"x_{channel}_retry_wait_max_seconds": 3 for channel in ("file_stream", "graphql", "file_transfer")}
+settings = wandb.Settings(x_file_stream_transmit_interval=1, **waits)  # the same as always, only sooner
 run = wandb.init(project="faults", id=handle, config={"lr": 0.1}, settings=settings)
 print("started", flush=True)
 for step in range(steps):
