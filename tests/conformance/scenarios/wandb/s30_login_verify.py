@@ -34,9 +34,7 @@ assert code == 0 and BASE in said, said
 
 code, said = wandb("verify", "--host", BASE)
 print(said)
+assert code == 0, code
 failed = [line for line in said.splitlines() if line.rstrip().endswith("\u274c")]
-# A server without sweeps is told so by a clear error, and only by the check for sweeps.
-sweeps = [line for line in failed if "sweep" in line]
-assert bool(sweeps) == ("upsertSweep is not supported" in said) == (code != 0), code
-assert len(failed) == 2 + len(sweeps) and sum("requests" in line for line in failed) == 2, failed
+assert len(failed) == 2 and all("requests" in line for line in failed), failed
 done("s30")
