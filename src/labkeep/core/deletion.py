@@ -74,6 +74,15 @@ FROM: dict[Verb, tuple[State, ...]] = {
 }
 """The states from which each verb starts."""
 
+WANTED: dict[Verb, tuple[State, ...]] = {
+    Verb.archive: (State.archived,),
+    Verb.unarchive: (State.active,),
+    Verb.trash: (State.trashed, State.purged),
+    Verb.restore: LIVE,
+    Verb.purge: (State.purged,),
+}
+"""The states in which what a verb wants is so already. In any other the verb is not legal."""
+
 
 def is_running(candidate: Candidate) -> bool:
     """Whether a run is executing, or an experiment is running."""
@@ -111,6 +120,8 @@ class Planner:
         self.options = options
         self.counts: Counter[str] = Counter()
         self.already = 0
+        self.illegal: Candidate | None = None
+        """The first candidate for which the verb is not legal."""
         self.held: set[str] = set()
         """Deletions that hold what was in the trash already, the first `SHOWN`."""
         self.bytes = 0
@@ -130,6 +141,9 @@ class Planner:
         needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
         self._hash.update(f"{seen}{needed}\n".encode())
         if candidate.state not in FROM[self.verb]:
+            if candidate.state not in WANTED[self.verb]:
+                self.illegal = self.illegal or candidate
+                return False
             self.already += 1
             if candidate.deletion_id is not None and len(self.held) < SHOWN:
                 self.held.add(candidate.deletion_id)

@@ -140,19 +140,35 @@ class _Applied(NamedTuple):
         if self.command.plan_hash is not None and self.planner.verb in (Verb.trash, Verb.purge):
             self.freed.add(tx, actor, [candidate.id for candidate in going])
 
-    def check(self, tx: Tx, until: datetime | None = None) -> None:
+    def check(self, tx: Tx, actor: Actor, until: datetime | None = None) -> None:
         """Stale when the world moved since the plan; the blocker's own error when something must stay."""
         planner = self.planner
         # Nothing left to do is no surprise: somebody, or an earlier try of this, has done it.
-        moved = self.command.plan_hash not in (None, planner.hash) and (planner.counts or planner.blocked)
+        asked = planner.counts or planner.blocked or planner.illegal
+        moved = self.command.plan_hash not in (None, planner.hash) and asked
         if moved:
             new = planner.plan(tx.new_id(), tx.now, freed_bytes=self.freed.bytes, restorable_until=until)
             raise Stale(
                 "something changed since this plan was made: look at the new plan and apply that",
                 plan=msgspec.to_builtins(new),
             )
+        if planner.illegal is not None:
+            raise _illegal(tx, actor, planner.illegal, planner.verb)
         if planner.blocked:
             raise _blocked(planner)
+
+
+def _illegal(tx: Tx, actor: Actor, candidate: Candidate, verb: Verb) -> Exception:
+    """Why the verb is not legal for ``candidate``: it is gone, or it has to go through another state first."""
+    if candidate.state in (State.trashed, State.purged):
+        return records.gone(tx, records.get(tx, Item, actor, candidate.id, states=tuple(State)))
+    legal = legal_verbs(candidate.state)
+    return Illegal(
+        f"{candidate.kind} {candidate.name} is {candidate.state}: cannot be {PAST[verb]}; legal now: {', '.join(legal)}",
+        state=str(candidate.state),
+        verb=str(verb),
+        legal=list(legal),
+    )
 
 
 def _blocked(planner: Planner) -> Conflict:
@@ -166,11 +182,14 @@ def _blocked(planner: Planner) -> Conflict:
 
 def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     """Members first, then one statement that moves them all: the same for one object and for a million."""
+    done = None if command.plan_hash is None else store.find_applied(tx, actor, command.plan_hash)
+    if done is not None:  # versions rise, so the same plan never holds again: this is the same request once more
+        _require_all(actor, done, [], Verb.trash)
+        return _as_before(done)
     applied = _Applied.begin(command, Verb.trash)
     planner = applied.planner
     deletion_id = tx.new_id()
     items: list[dict[str, Any]] = []
-
     running: list[str] = []
     bound: list[Candidate] = []
 
@@ -184,12 +203,8 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         bound.extend(c for c in going if c.dependents)
 
     _fold(tx, actor, command.selection, planner, take)
-    if command.plan_hash not in (None, planner.hash):
-        done = store.find_applied(tx, actor, command.plan_hash or "")
-        if done is not None:
-            return _as_before(done)
     until = _restorable_until(tx, actor, planner)
-    applied.check(tx, until)
+    applied.check(tx, actor, until)
     if not planner.counts:
         return _nothing_new(tx, actor, planner)
     deletion = Deletion(
@@ -279,25 +294,11 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going[:room])
 
     _fold(tx, actor, command.selection, planner, take)
-    applied.check(tx)
-    if not planner.counts and len(command.selection.ids) == 1:
-        _refuse_illegal(tx, actor, command.selection.ids[0], verb)
+    applied.check(tx, actor)
     for kind, count in sorted(planner.counts.items()):
         subject = items[0]["id"] if len(items) == 1 else ""
         tx.audit(actor, event_of(kind, verb), subject, count=count, reason=command.reason, ticket=command.ticket)
     return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items)
-
-
-def _refuse_illegal(tx: Tx, actor: Actor, id: str, verb: Verb) -> None:
-    """Being there already is fine; being somewhere else is not."""
-    item = records.get(tx, Item, actor, id, states=tuple(State))
-    wanted = State.archived if verb == Verb.archive else State.active
-    if item.state in (State.trashed, State.purged):
-        raise records.gone(tx, item)
-    if item.state != wanted:
-        raise Illegal(
-            f"{item.kind} {item.name} is {item.state}: cannot be {PAST[verb]}", legal=list(legal_verbs(item.state))
-        )
 
 
 def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
@@ -312,7 +313,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
             by_deletion.setdefault(candidate.deletion_id or "", []).append(candidate.id)
 
     _fold(tx, actor, command.selection, planner, take)
-    applied.check(tx)
+    applied.check(tx, actor)
     whole = command.selection.deletion_id is not None
     outcomes = []
     for deletion_id, ids in sorted(by_deletion.items()):
@@ -369,29 +370,12 @@ def trash_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
 
 def restore_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
     """Restore one object; of a container, all that went with it."""
-    item = records.get(tx, Item, actor, command.id, states=tuple(State))
-    require(actor, f"{item.kind}.restore")
-    if item.state == State.purged:
-        raise records.gone(tx, item)
-    if item.state != State.trashed or item.deletion_id is None:
-        return Outcome(verb="restore", counts={}, already=1)
-    ids = store.contained_members(tx, item)
-    return restore(tx, actor, RestoreDeletion(id=item.deletion_id, ids=ids, reason=command.reason))
+    return _one(tx, actor, command, Verb.restore)
 
 
 def purge_item(tx: Tx, actor: Actor, command: ItemVerb) -> Outcome:
     """Purge one object that is in the trash, with what it contains."""
-    item = records.get(tx, Item, actor, command.id, states=tuple(State))
-    require(actor, f"{item.kind}.purge")
-    if item.state == State.purged:
-        return Outcome(verb="purge", counts={}, already=1, deletion_id=item.deletion_id)
-    if item.state != State.trashed or item.deletion_id is None:
-        raise Illegal(
-            f"{item.kind} {item.name} is {item.state}: trash it first, then purge it",
-            legal=list(legal_verbs(item.state)),
-        )
-    ids = store.contained_members(tx, item)
-    return _purge(tx, actor, store.get(tx, actor, item.deletion_id, lock=True), ids, command.reason)
+    return _one(tx, actor, command, Verb.purge)
 
 
 def get_item(tx: Tx, actor: Actor, command: Get) -> Item:

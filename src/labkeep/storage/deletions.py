@@ -12,10 +12,10 @@ from sqlalchemy import and_, func, or_, select, tuple_, update
 from labkeep.core.access import Actor
 from labkeep.core.commands import Plan, Selection
 from labkeep.core.deletion import Candidate
-from labkeep.core.entities import Deletion, DeletionMember, Item, Json
+from labkeep.core.entities import Deletion, DeletionMember, Json
 from labkeep.core.errors import AlreadyExists, Illegal, NotFound
 from labkeep.core.ids import is_id
-from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
+from labkeep.core.lifecycle import BUSY, LIVE, State, Status
 from labkeep.storage import jobs
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
@@ -244,16 +244,6 @@ def count_held(tx: Tx, actor: Actor, deletion_id: str) -> int:
     m = t.deletion_members.c
     mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
     return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
-
-
-def contained_members(tx: Tx, item: Item) -> list[str]:
-    """``item`` and what went into the trash with it because it is inside."""
-    c = t.items.c
-    inside = (c.organization_id == item.organization_id, c.deletion_id == item.deletion_id, c.state == State.trashed)
-    column = {Kind.project: c.project_id, Kind.artifact: c.parent_id}.get(item.kind)
-    if column is None:
-        return [item.id]
-    return [item.id, *(row[0] for row in tx.execute(select(c.id).where(*inside, column == item.id)))]
 
 
 def check_homes(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
