@@ -23,9 +23,9 @@ from labkeep.core.commands import (
     StopRun,
     UpdateRun,
 )
-from labkeep.core.entities import Project, Run
+from labkeep.core.entities import Item, Project, Run
 from labkeep.core.errors import AlreadyExists, Illegal
-from labkeep.core.lifecycle import BUSY, ENDED, Kind, State, Status
+from labkeep.core.lifecycle import BUSY, ENDED, LIVE, Kind, Status
 from labkeep.core.merge import merge
 from labkeep.core.paths import leaves_of
 from labkeep.operations.projects import edits, resolve, states_for
@@ -79,11 +79,9 @@ def _store(tx: Tx, runs: list[Run]) -> None:
 def _known(tx: Tx, actor: Actor, project: Project, command: CreateRun) -> Run | None:
     """The run that the command means, when there is one already. AlreadyExists when it must not be there."""
     if command.id is not None:
-        found = records.find_ids(tx, Run, actor, [command.id]).get(command.id)
-        if found is not None and found.state in (State.trashed, State.purged):
-            raise records.gone(tx, found)
+        found = records.find_ids(tx, Item, actor, [command.id]).get(command.id)
         if found is not None:
-            return found
+            return _same(tx, actor, found, project)
     if command.handle is None:
         return None
     holder = records.find(tx, Run, actor, parent_id=project.id, handle=command.handle, type=command.type)
@@ -97,6 +95,15 @@ def _known(tx: Tx, actor: Actor, project: Project, command: CreateRun) -> Run | 
         id=holder.id,
         state=str(holder.state),
     )
+
+
+def _same(tx: Tx, actor: Actor, found: Item, project: Project) -> Run:
+    """The run that has the id which the command chose: the same request, sent twice."""
+    if found.state not in LIVE:
+        raise records.gone(tx, found)
+    if found.kind != Kind.run or found.parent_id != project.id:
+        raise AlreadyExists(f"the id {found.id} belongs to another object: choose another", id=found.id)
+    return records.get(tx, Run, actor, found.id)
 
 
 def new_run(tx: Tx, actor: Actor, command: CreateRun, project: Project) -> Run:
