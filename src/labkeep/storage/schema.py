@@ -13,6 +13,8 @@ from labkeep.storage.tables import metadata
 HEAD = "0001"
 """The newest migration. A test holds that tables and migrations agree."""
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+
 
 def prepare(connection: Connection) -> None:
     """Create or migrate the schema. Unavailable when the database was made by a newer release."""
@@ -20,7 +22,7 @@ def prepare(connection: Connection) -> None:
     if found is None:
         _create(connection)
     elif found != HEAD:
-        migrate(connection, found)
+        migrate(connection)
     if connection.dialect.name == "sqlite":
         teach(connection)
 
@@ -40,18 +42,28 @@ def _create(connection: Connection) -> None:
     connection.exec_driver_sql("COMMIT")
 
 
-def migrate(connection: Connection, found: str | None, target: str = "head") -> None:
-    """Run the migrations from ``found`` on. Alembic is only imported here: a start without work stays fast."""
+def migrate(connection: Connection, target: str = "head", folder: Path = MIGRATIONS) -> None:
+    """Run the migrations that are missing, all of them or none. Unavailable when the schema is of a newer release."""
+    # Here, because a start without work needs no alembic.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    found = _revision(connection)
+    connection.exec_driver_sql("BEGIN")
     try:
         command.upgrade(config, target)
     except CommandError as error:
+        connection.exec_driver_sql("ROLLBACK")
         raise Unavailable(
-            f"the database is at schema {found}, which this release does not know: use the release that made it, or a newer one"
+            f"the database is at schema {found}, which this release does not know: "
+            "use the release that made it, or a newer one"
         ) from error
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
