@@ -6,7 +6,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -140,7 +139,7 @@ def wait_for_jobs(client: Labkeep, timeout_s: float = 120.0) -> None:
     while any(client.jobs.list(state=state, limit=1).first_page().items for state in ("queued", "running")):
         assert time.monotonic() < until, [*client.jobs.list()]
         time.sleep(0.02)
-    assert [job for job in client.jobs.list(state="failed")] == []
+    assert list(client.jobs.list(state="failed")) == []
 
 
 # --- what a folder holds ----------------------------------------------------------------------------------------------
@@ -173,6 +172,3 @@ def _unpack(data: bytes, start: int) -> bytes:
     except zstandard.ZstdError:
         pass
     return bytes(unpacked)
-
-
-PYTHON = sys.executable

@@ -10,7 +10,7 @@ import pytest
 from labkeep import Labkeep
 from labkeep.core.faults import POINTS
 from tests.fault.processes import Site, find, wait_for_jobs
-from tests.fault.workload import Model, Workload, snapshot, word
+from tests.fault.workload import Workload, assert_one_of, snapshot
 
 MORE_TIMES = {
     "write.begun": (2, 12, 30, 60),
@@ -25,16 +25,6 @@ MORE_TIMES = {
 CASES = [f"{point}:{time}" for point in POINTS for time in sorted({1, 3, *MORE_TIMES.get(point, ())})]
 
 
-def assert_one_of(seen: Model, before: Model, after: Model) -> None:
-    """The whole of ``seen`` is one of both models; the message shows what differs from the nearer one."""
-    if seen in (before, after):
-        return
-    for kind, objects in seen.items():
-        for name in {**objects, **after[kind]}:
-            assert objects.get(name) in (before[kind].get(name), after[kind].get(name)), (kind, name)
-    assert seen == after, "each object is from before or after the last write, but not all from the same side"
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_lost_or_half_done_when_the_server_dies_at(case: str, tmp_path: Path) -> None:
     site = Site(tmp_path, LABKEEP_SEAL_MIN_ROWS="5")
@@ -45,11 +35,11 @@ def test_nothing_is_lost_or_half_done_when_the_server_dies_at(case: str, tmp_pat
     assert server.wait() == 137
     with Labkeep.local(site.data) as client:
         wait_for_jobs(client)
-        assert_one_of(snapshot(client), workload.before, workload.after)
+        assert_one_of(snapshot(client), workload)
         assert find(site.data, workload.purged) == {}
         workload.finish(client)
         assert client.audit.verify().intact
-        assert find(site.data, [word(f"doomed-{number}") for number in range(3)]) == {}
+        assert find(site.data, workload.doomed) == {}
     site.assert_sound()
 
 
@@ -60,7 +50,7 @@ def test_the_workload_itself_comes_to_its_end(tmp_path: Path) -> None:
         assert workload.run() is True
         assert snapshot(client) == workload.before
         assert {job.task for job in client.jobs.list()} == {"seal", "purge"}
-        assert workload.purged == [word(f"doomed-{number}") for number in range(3)]
-        kept = word("kept-0")
+        assert workload.purged == workload.doomed
+        kept = workload.word("kept-0")
         assert {path.partition("/")[0] for path in find(site.data, [kept])[kept]} == {"blobs", "labkeep.db"}
     site.assert_sound()

@@ -28,8 +28,8 @@ def empty() -> Model:
 class Workload:
     """Writes through a client until it is lost. ``before`` and ``after`` are the two models that are possible then."""
 
-    def __init__(self, client: Labkeep, rounds: int = 3) -> None:
-        self.client, self.rounds = client, rounds
+    def __init__(self, client: Labkeep, project: str = PROJECT, rounds: int = 3) -> None:
+        self.client, self.project, self.rounds = client, project, rounds
         self.before, self.after = empty(), empty()
         self.acknowledged = 0
         self.ids: dict[str, str] = {}
@@ -47,7 +47,16 @@ class Workload:
     def purged(self) -> list[str]:
         """Words of what was certainly purged: it was acknowledged, and all jobs have ended since."""
         runs = set(self.before["runs"]) | set(self.after["runs"])
-        return [word(name) for name in self.ids if name.startswith("doomed") and name not in runs]
+        return [self.word(name) for name in self.ids if name.startswith("doomed") and name not in runs]
+
+    def word(self, name: str) -> str:
+        """What is written into everything that belongs to a run, so that it can be looked for."""
+        return f"word-of-{self.project}-{name}-word"
+
+    @property
+    def doomed(self) -> list[str]:
+        """Words of everything that is purged in the end."""
+        return [self.word(f"doomed-{number}") for number in range(self.rounds)]
 
     def _write(self, send: Callable[[], Any], change: Callable[[Model], Any]) -> Any:
         """One request, and what it does to the model once it has happened."""
@@ -61,7 +70,7 @@ class Workload:
     # --- the writes
 
     def _steps(self) -> Iterator[Callable[[], Any]]:
-        yield lambda: self._write(lambda: self.client.projects.create(PROJECT), lambda _: None)
+        yield lambda: self._write(lambda: self.client.projects.create(self.project), lambda _: None)
         for number in range(self.rounds):
             yield lambda n=number: self._run(f"kept-{n}")
             yield lambda n=number: self._run(f"doomed-{n}")
@@ -76,11 +85,12 @@ class Workload:
             yield lambda: wait_for_jobs(self.client)
 
     def _run(self, name: str) -> None:
-        c, said = self.client, word(name)
+        c, said = self.client, self.word(name)
         config = {"lr": 0.1, "note": said}
         seen = run_seen(config=config, tags=[said])
         made = self._write(
-            lambda: c.runs.create(PROJECT, name=name, config=config, tags=[said]), lambda m: m["runs"].update({name: seen})
+            lambda: c.runs.create(self.project, name=name, config=config, tags=[said]),
+            lambda m: m["runs"].update({name: seen}),
         )
         self.ids[name] = id = made.id
         for offset in range(0, 30, 10):
@@ -91,9 +101,7 @@ class Workload:
         for path, content in {"notes.txt": said.encode(), "deep/er/data.bin": said.encode() * 3_000}.items():
             self._write(lambda p=path, b=content: c.files.upload(id, p, b), self._file(name, path, content))
         summary = {"acc": 0.9, "best": {"note": said}}
-        self._write(
-            lambda: c.runs.finish(id, summary=summary), self._set(name, status="finished", summary=summary)
-        )
+        self._write(lambda: c.runs.finish(id, summary=summary), self._set(name, status="finished", summary=summary))
 
     def _history(self, name: str, offset: int, rows: list[dict[str, Any]]) -> None:
         def change(model: Model) -> None:
@@ -115,7 +123,7 @@ class Workload:
 
     def _batch(self, number: int) -> None:
         names = [f"batch-{number}-{n}" for n in range(20)]
-        runs = [{"project": PROJECT, "name": name, "config": {"n": n}} for n, name in enumerate(names)]
+        runs = [{"project": self.project, "name": name, "config": {"n": n}} for n, name in enumerate(names)]
 
         def change(model: Model) -> None:
             model["runs"].update({name: run_seen(config={"n": n}) for n, name in enumerate(names)})
@@ -125,12 +133,12 @@ class Workload:
     def _document(self, name: str) -> None:
         c, bodies = self.client, [{"text": f"{name} {n}"} for n in range(2)]
         made = self._write(
-            lambda: c.documents.create(PROJECT, "prompt", name, body=bodies[0]),
+            lambda: c.documents.create(self.project, "prompt", name, body=bodies[0]),
             lambda m: m["documents"].update({name: bodies[:1]}),
         )
         self._write(lambda: c.documents.commit(made.id, bodies[1]), lambda m: m["documents"].update({name: bodies}))
         self._write(
-            lambda: c.environments.bind(PROJECT, f"env-{name}", made.id, number=1),
+            lambda: c.environments.bind(self.project, f"env-{name}", made.id, number=1),
             lambda m: m["environments"].update({f"env-{name}": [name, 1]}),
         )
 
@@ -142,7 +150,7 @@ class Workload:
         def change(model: Model) -> None:
             model["artifacts"][f"{name}:v0"] = {"files": files, "aliases": ["latest", "best"]}
 
-        self._write(lambda: c.artifacts.create(PROJECT, name, files=manifest, aliases=["best"]), change)
+        self._write(lambda: c.artifacts.create(self.project, name, files=manifest, aliases=["best"]), change)
 
     def _trash(self, name: str) -> None:
         self._write(lambda: self.client.runs.trash(self.ids[name]), self._set(name, state="trashed"))
@@ -157,16 +165,12 @@ class Workload:
 
     def finish(self, client: Labkeep) -> None:
         """Purge what was to be purged and is still there, as its user would after a crash."""
-        for run in [*client.runs.list(PROJECT, state="any")] if _is_made(client) else ():
+        runs = [*client.runs.list(self.project, state="any")] if _is_made(client, self.project) else []
+        for run in runs:
             if run.name.startswith("doomed"):
                 client.runs.trash(run.id, on_running="stop")
                 client.runs.purge(run.id)
         wait_for_jobs(client)
-
-
-def word(name: str) -> str:
-    """What is written into everything that belongs to a run, so that it can be looked for."""
-    return f"word-of-{name}-word"
 
 
 def run_seen(**fields: Any) -> dict[str, Any]:
@@ -175,28 +179,39 @@ def run_seen(**fields: Any) -> dict[str, Any]:
     return new | fields
 
 
-def snapshot(client: Labkeep) -> Model:
-    """Everything that a client can see, in the form of the model."""
+def assert_one_of(seen: Model, workload: Workload) -> None:
+    """The whole of ``seen`` is what was there before the last write, or after it; the message shows what is neither."""
+    before, after = workload.before, workload.after
+    if seen in (before, after):
+        return
+    for kind, objects in seen.items():
+        for name in {**objects, **after[kind]}:
+            assert objects.get(name) in (before[kind].get(name), after[kind].get(name)), (kind, name)
+    assert seen == after, "each object is from before or after the last write, but not all from the same side"
+
+
+def snapshot(client: Labkeep, project: str = PROJECT) -> Model:
+    """Everything that a client can see of a project, in the form of the model."""
     model = empty()
-    if not _is_made(client):
+    if not _is_made(client, project):
         return model
-    for run in client.runs.list(PROJECT, state="any"):
+    for run in client.runs.list(project, state="any"):
         model["runs"][run.name] = _run_of(client, run)
-    documents = {document.id: document.name for document in client.documents.list(PROJECT)}
+    documents = {document.id: document.name for document in client.documents.list(project)}
     for id, name in documents.items():
         model["documents"][name] = [version.body for version in client.documents.versions(id)][::-1]
-    for artifact in client.artifacts.list(PROJECT):
+    for artifact in client.artifacts.list(project):
         for version in client.artifacts.versions(artifact.id):
             files = _files_of(client, version.id)
             aliases = sorted(version.aliases, key=lambda alias: alias != "latest")
             model["artifacts"][f"{artifact.name}:{version.name}"] = {"files": files, "aliases": aliases}
-    for one in client.environments.list(PROJECT):
+    for one in client.environments.list(project):
         model["environments"][one.name] = [documents.get(one.document_id or ""), one.number]
     return model
 
 
-def _is_made(client: Labkeep) -> bool:
-    return any(client.projects.list(name=PROJECT))
+def _is_made(client: Labkeep, project: str) -> bool:
+    return any(client.projects.list(name=project))
 
 
 def _run_of(client: Labkeep, run: Any) -> dict[str, Any]:

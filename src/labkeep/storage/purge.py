@@ -39,12 +39,14 @@ _REFERRING: tuple[Table[Any], ...] = (t.files, t.segments)
 """Tables whose rows hold a reference to a blob."""
 
 BLANK: dict[str, Any] = {
+    "type": "",
     "name": "",
     "handle": None,
     "description": "",
     "tags": (),
     "metadata": {},
     "extra": {},
+    "dialect": "",
     "bytes": 0,
     "locked": False,
     "created_by": "",
@@ -172,7 +174,8 @@ def leftovers(tx: Tx, organization_id: str, deletion_id: str) -> dict[str, int]:
         if count:
             found[table.name] = found.get(table.name, 0) + count
     i = t.items.c
-    unblanked = (i.organization_id == organization_id, i.id.in_(ids), or_(i.state != State.purged, i.name != ""))
+    full = [i[name].is_not(None) if value is None else i[name] != value for name, value in BLANK.items()]
+    unblanked = (i.organization_id == organization_id, i.id.in_(ids), or_(i.state != State.purged, *full))
     count = tx.execute(select(func.count()).select_from(t.items).where(*unblanked)).scalar_one()
     if count:
         found["items"] = count
