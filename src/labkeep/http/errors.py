@@ -18,6 +18,9 @@ log = logging.getLogger("labkeep.http")
 
 Encode = Callable[[LabkeepError], Response]
 
+LONGEST_MESSAGE = 4000
+"""Characters of a message in an answer."""
+
 
 class ErrorBody(msgspec.Struct, frozen=True):
     """What the native API answers for every error."""
@@ -31,9 +34,15 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 def encode(error: LabkeepError) -> Response:
     """The native envelope."""
-    body = ErrorBody(error.code, error.message, dict(error.details), error.retry)
+    body = ErrorBody(error.code, _clipped(error.message), dict(error.details), error.retry)
     headers = {"retry-after": str(error.details.get("retry_after_s", 1))} if error.retry else None
     return Response(msgspec.json.encode(body), error.status, headers, "application/json")
+
+
+def _clipped(text: str) -> str:
+    """``text`` without its middle when it is very long: it may quote what the client sent."""
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Exception], Response]]:

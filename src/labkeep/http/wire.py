@@ -138,6 +138,8 @@ def build(command: type[T], request: Request, body: Any, types: Mapping[str, Any
     for name in query:
         kind = types.get(name)
         text = query.getlist(name) if _is_list(kind) else query[name]
+        if any("\x00" in each for each in query.getlist(name)):  # PostgreSQL has no such text: there is nothing to find
+            raise Invalid("text must not contain the character NUL", path=name)
         values[name] = _from_text(text, kind, name)
     if body is not None:
         if not isinstance(body, dict):
