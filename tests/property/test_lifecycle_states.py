@@ -122,8 +122,7 @@ class Model:
 
     def held(self, removal: Removal) -> list[Thing]:
         """What is still in the trash by this deletion."""
-        things = (self.things[id] for id in sorted(removal.members))
-        return [thing for thing in things if thing.state == State.trashed and thing.deletion == removal.id]
+        return [thing for thing in self.things.values() if (thing.state, thing.deletion) == (State.trashed, removal.id)]
 
     def inside(self, roots: Iterable[Thing]) -> list[Thing]:
         """What the projects of ``roots`` hold beside ``roots``, in the order in which it is looked at."""
@@ -204,10 +203,10 @@ class Model:
         if not self.held(removal) and removal.state == "trashed":
             removal.state = "restored"
 
-    def with_it(self, thing: Thing) -> list[Thing]:
-        """An object in the trash and all in the trash that lies in it."""
-        inside = [other for other in self.inside([thing]) if other.state == State.trashed]
-        return [thing, *inside] if thing.state == State.trashed else []
+    def with_it(self, ids: Iterable[str]) -> list[Thing]:
+        """Those of ``ids`` that are in the trash, and all in the trash that lies in them."""
+        roots = [self.things[id] for id in dict.fromkeys(ids) if self.things[id].state == State.trashed]
+        return roots + [thing for thing in self.inside(roots) if thing.state == State.trashed]
 
     def split(self, ids: set[str], removal: Removal, new_id: str) -> Removal:
         """``ids`` become a deletion of their own."""
@@ -269,10 +268,16 @@ class Lifecycle(RuleBasedStateMachine):
         self.folder = TemporaryDirectory(prefix="lifecycle-")
         self.opened = make_store(Path(self.folder.name))
         self.store = self.opened.__enter__()
+        with self.store.database.engine.connect() as connection:
+            connection.exec_driver_sql(
+                "PRAGMA synchronous=OFF"
+            )  # no power is cut here, and waiting for disks takes long
         self.actor = make_actor(self.store.database)
         self.worker = make_worker(self.store)
         self.model = Model()
         self.steps = 0
+        self.home = self.store.database.write(projects.create, self.actor, CreateProject(name="a")).id
+        self.model.things[self.home] = Thing(self.home, Kind.project, WORKSPACE, "a")
 
     def do(self, operation: Callable[[Tx, Actor, Any], Any], command: Any, refusal: Refusal) -> Any:
         """Run an operation that ends as the model says; None when it is refused."""
@@ -293,71 +298,70 @@ class Lifecycle(RuleBasedStateMachine):
 
     # --- making and editing
 
-    @initialize(target=PROJECTS, name=NAMES)
-    def begin(self, name: str) -> MultipleResults[str]:
-        return self.make_project(name)
+    @initialize(target=PROJECTS)
+    def first_project(self) -> str:
+        return self.home
+
+    @initialize(target=RUNS, handles=st.tuples(NAMES | st.none(), NAMES, st.none()), busy=st.booleans())
+    def first_runs(self, handles: tuple[str | None, ...], busy: bool) -> MultipleResults[str]:
+        return multiple(*(id for handle in handles for id in self.make_run(self.home, handle, busy).values))
+
+    @initialize(target=DOCUMENTS, names=st.tuples(NAMES, NAMES))
+    def first_documents(self, names: tuple[str, ...]) -> MultipleResults[str]:
+        return multiple(*(id for name in names for id in self.make_document(self.home, name, "dataset").values))
 
     @rule(target=PROJECTS, name=NAMES)
     def create_project(self, name: str) -> MultipleResults[str]:
-        return self.make_project(name)
-
-    def make_project(self, name: str) -> MultipleResults[str]:
         return self.make(projects.create, CreateProject(name=name), Thing("", Kind.project, WORKSPACE, name))
 
     @rule(target=RUNS, project=PROJECTS, handle=NAMES | st.none(), busy=st.booleans())
     def create_run(self, project: str, handle: str | None, busy: bool) -> MultipleResults[str]:
+        return self.make_run(project, handle, busy)
+
+    @rule(target=DOCUMENTS, project=PROJECTS, name=NAMES, type=st.sampled_from(["dataset", "prompt"]))
+    def create_document(self, project: str, name: str, type: str) -> MultipleResults[str]:
+        return self.make_document(project, name, type)
+
+    def make_run(self, project: str, handle: str | None, busy: bool) -> MultipleResults[str]:
         status = Status.running if busy else Status.finished
         command = CreateRun(project=project, handle=handle, status=status, config={"depth": 3}, summary={"loss": 0.5})
         return self.make(runs.create, command, Thing("", Kind.run, project, handle, busy=busy))
 
-    @rule(target=DOCUMENTS, project=PROJECTS, name=NAMES, type=st.sampled_from(["dataset", "prompt"]))
-    def create_document(self, project: str, name: str, type: str) -> MultipleResults[str]:
+    def make_document(self, project: str, name: str, type: str) -> MultipleResults[str]:
         command = CreateDocument(project=project, name=name, type=type, body={"name": name})
         return self.make(documents.create, command, Thing("", Kind.document, project, name, type))
 
-    @rule(id=RUNS, handle=NAMES | st.none())
-    def give_a_run_another_handle(self, id: str, handle: str | None) -> None:
-        self.rename(runs.update, UpdateRun(id=id, handle=handle), handle)
-
-    @rule(id=DOCUMENTS, name=NAMES)
-    def rename_a_document(self, id: str, name: str) -> None:
-        self.rename(documents.update, UpdateDocument(id=id, name=name), name)
-
-    @rule(id=PROJECTS, name=NAMES)
-    def rename_a_project(self, id: str, name: str) -> None:
-        self.rename(projects.update, UpdateProject(id=id, name=name), name)
-
-    def rename(self, operation: Callable[[Tx, Actor, Any], Any], command: Any, handle: str | None) -> None:
-        thing = self.model.things[command.id]
-        if self.do(operation, command, self.model.renaming(thing, handle)) is not None:
-            thing.handle = handle
-
-    @rule(id=RUNS, busy=st.booleans())
-    def change_the_status_of_a_run(self, id: str, busy: bool) -> None:
+    @rule(id=ITEMS, name=NAMES)
+    def rename(self, id: str, name: str) -> None:
         thing = self.model.things[id]
-        command = UpdateRun(id=id, status=Status.running if busy else Status.finished)
-        if self.do(runs.update, command, self.model.writing(thing)) is not None:
-            thing.busy = busy
+        refusal = self.model.renaming(thing, name)
+        if thing.kind == Kind.run:
+            done = self.do(runs.update, UpdateRun(id=id, handle=name), refusal)
+        elif thing.kind == Kind.document:
+            done = self.do(documents.update, UpdateDocument(id=id, name=name), refusal)
+        else:
+            done = self.do(projects.update, UpdateProject(id=id, name=name), refusal)
+        thing.handle = thing.handle if done is None else name
 
-    @rule(id=st.one_of(RUNS, DOCUMENTS), row=NAMES)
-    def write_a_row(self, id: str, row: str) -> None:
-        command = WriteRows(id=id, rows=[RowIn(id=row, data={"input": row, "scores": {"exact": 1}})])
-        self.do(rows.write, command, self.model.writing(self.model.things[id]))
+    @rule(id=RUNS, busy=st.booleans(), row=NAMES)
+    def write_to_a_run(self, id: str, busy: bool, row: str) -> None:
+        thing = self.model.things[id]
+        refusal = self.model.writing(thing)
+        self.do(
+            rows.write, WriteRows(id=id, rows=[RowIn(id=row, data={"input": row, "scores": {"exact": 1}})]), refusal
+        )
+        status = Status.running if busy else Status.finished
+        if self.do(runs.update, UpdateRun(id=id, status=status), refusal) is not None:
+            thing.busy = busy
 
     # --- archive and locks
 
-    @rule(id=ITEMS)
-    def archive(self, id: str) -> None:
-        self.shelve(deletions.archive_item, id, State.archived)
-
-    @rule(id=ITEMS)
-    def unarchive(self, id: str) -> None:
-        self.shelve(deletions.unarchive_item, id, State.active)
-
-    def shelve(self, operation: Callable[[Tx, Actor, ItemVerb], Outcome], id: str, state: State) -> None:
+    @rule(id=ITEMS, away=st.booleans())
+    def archive_or_unarchive(self, id: str, away: bool) -> None:
         thing = self.model.things[id]
+        operation = deletions.archive_item if away else deletions.unarchive_item
         if self.do(operation, ItemVerb(id=id), self.model.shelving(thing)) is not None:
-            thing.state = state
+            thing.state = State.archived if away else State.active
 
     @rule(id=ITEMS, locked=st.sampled_from([True, False, False]))
     def lock(self, id: str, locked: bool) -> None:
@@ -409,19 +413,20 @@ class Lifecycle(RuleBasedStateMachine):
             self.do(deletions.restore_item, ItemVerb(id=id), None if thing.live else Gone)
             return
         removal = self.model.removals[thing.deletion or ""]
-        ids = [other.id for other in self.model.with_it(thing) if other.deletion == removal.id]
+        ids = [other.id for other in self.model.with_it([id]) if other.deletion == removal.id]
         if self.do(deletions.restore_item, ItemVerb(id=id), self.model.restoring(removal, ids, {})) is not None:
             self.model.restore(removal, ids, {})
 
-    @rule(removal=REMOVALS, data=st.data(), naming=st.booleans())
-    def restore_a_deletion(self, removal: str, data: st.DataObject, naming: bool) -> None:
+    @rule(removal=REMOVALS, data=st.data(), part=st.booleans(), naming=st.booleans())
+    def restore_a_deletion(self, removal: str, data: st.DataObject, part: bool, naming: bool) -> None:
         known = self.model.removals[removal]
         held = [thing.id for thing in self.model.held(known)]
+        ids = data.draw(st.lists(st.sampled_from(held), max_size=3)) if part and held else []
         names = data.draw(st.dictionaries(st.sampled_from(held), NAMES, max_size=3)) if naming and held else {}
-        self.restore_members(known, [], names)
+        self.restore_members(known, ids, names)
 
     @rule(removal=REMOVALS, ids=st.lists(ITEMS, min_size=1, max_size=3))
-    def restore_a_part_of_a_deletion(self, removal: str, ids: list[str]) -> None:
+    def restore_from_a_deletion_what_may_be_elsewhere(self, removal: str, ids: list[str]) -> None:
         self.restore_members(self.model.removals[removal], ids, {})
 
     def restore_members(self, removal: Removal, ids: list[str], names: dict[str, str]) -> None:
@@ -440,17 +445,25 @@ class Lifecycle(RuleBasedStateMachine):
         if at_once:
             self.work()
 
-    @rule(target=REMOVALS, id=ITEMS)
-    def purge_one(self, id: str) -> MultipleResults[str]:
-        """Also what lies in it, whichever deletion that belongs to; a part of a deletion becomes one of its own."""
-        thing = self.model.things[id]
-        if self.do(deletions.purge_item, ItemVerb(id=id), Illegal if thing.live else None) is None:
+    @rule(target=REMOVALS, removal=REMOVALS, data=st.data())
+    def purge_a_part(self, removal: str, data: st.DataObject) -> MultipleResults[str]:
+        held = [thing.id for thing in self.model.held(self.model.removals[removal])]
+        return self.purge(data.draw(st.lists(st.sampled_from(held), min_size=1, max_size=3))) if held else multiple()
+
+    @rule(target=REMOVALS, ids=st.lists(ITEMS, min_size=1, max_size=2))
+    def purge_a_selection(self, ids: list[str]) -> MultipleResults[str]:
+        return self.purge(ids)
+
+    def purge(self, ids: list[str]) -> MultipleResults[str]:
+        """Also what lies in them, whichever deletion that belongs to; a part of a deletion becomes one of its own."""
+        refusal = Illegal if any(self.model.things[id].live for id in ids) else None
+        if self.do(deletions.apply, Apply(verb="purge", selection=Selection(ids=ids)), refusal) is None:
             return multiple()
         stored = self.store.database.read(_items, self.actor, Nothing())
         asked: dict[str, set[str]] = {}
-        for going in self.model.with_it(thing):
+        for going in self.model.with_it(ids):
             asked.setdefault(going.deletion or "", set()).add(going.id)
-        return multiple(*(new for id, ids in asked.items() for new in self.purged_part(id, ids, stored)))
+        return multiple(*(new for id, part in asked.items() for new in self.purged_part(id, part, stored)))
 
     def purged_part(self, deletion_id: str, ids: set[str], stored: dict[str, tuple[Any, ...]]) -> list[str]:
         removal = self.model.removals[deletion_id]
