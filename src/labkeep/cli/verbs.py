@@ -191,4 +191,4 @@ def _finish(session: Session, request: Request, selection: dict[str, Any], outco
 def _wait(session: Session, outcome: Outcome) -> list[Deletion]:
     """The deletions that were purged, once all of their jobs are done."""
     done = [wait_for(session, id) for id in outcome.job_ids]
-    return [session.client.deletions.get(str(job.payload["deletion_id"])) for job in done]
+    return [session.client.deletions.get(str(job.result["deletion_id"])) for job in done]

@@ -408,10 +408,11 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: it cannot be restored", state=deletion.state)
     if not members:
         return Outcome(verb="restore", counts={}, already=1, deletion_id=deletion.id)
-    store.check_homes(tx, actor, [member.item_id for member in members])
+    held = store.Held.of(tx, actor, deletion.id, members)
+    store.check_homes(tx, held)
     store.rename_members(tx, actor, command.names, members)
-    store.check_names(tx, actor, [member.item_id for member in members])
-    store.move_back(tx, actor, deletion, members)
+    store.check_names(tx, held)
+    store.move_back(tx, actor, deletion, held)
     not_rebound = store.rebind(tx, actor, deletion.id, [member.item_id for member in members])
     counts = _count(members)
     items = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Plan, Selection
@@ -15,7 +15,7 @@ from labkeep.core.deletion import Candidate
 from labkeep.core.entities import Deletion, DeletionMember, Json
 from labkeep.core.errors import AlreadyExists, Illegal, NotFound
 from labkeep.core.ids import is_id
-from labkeep.core.lifecycle import BUSY, LIVE, State, Status
+from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
 from labkeep.storage import jobs
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
@@ -246,26 +246,69 @@ def count_held(tx: Tx, actor: Actor, deletion_id: str) -> int:
     return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
 
 
-def check_homes(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
+class Held(NamedTuple):
+    """Members of a deletion that come back: all that it holds, or some of it."""
+
+    organization_id: str
+    deletion_id: str
+    members: Sequence[DeletionMember]
+    whole: bool
+
+    @classmethod
+    def of(cls, tx: Tx, actor: Actor, deletion_id: str, members: Sequence[DeletionMember]) -> Held:
+        whole = count_held(tx, actor, deletion_id) == len(members)
+        return cls(actor.organization_id, deletion_id, members, whole)
+
+    def among(self, column: ColumnElement[str], *states: State) -> Iterator[ColumnElement[bool]]:
+        """Conditions that together say that ``column`` names a member (that was in one of ``states``).
+
+        One condition when all comes back, whatever the number; else one for each part of the ids.
+        """
+        if self.whole:
+            m = t.deletion_members.c
+            mine = [
+                m.organization_id == self.organization_id,
+                m.deletion_id == self.deletion_id,
+                m.outcome == "trashed",
+            ]
+            yield column.in_(select(m.item_id).where(*mine, *([m.previous_state.in_(states)] if states else [])))
+            return
+        ids = [member.item_id for member in self.members if not states or member.previous_state in states]
+        yield from (column.in_(part) for part in parts(ids))
+
+
+def check_homes(tx: Tx, held: Held) -> None:
     """Illegal when something would come back into a container that stays in the trash."""
-    coming = frozenset(ids)
-    c, home = t.items.c, t.items.alias()
-    for part in parts(ids):
-        for column in (c.project_id, c.parent_id):
-            query = (
-                select(c.kind, c.name, home.c.id, home.c.kind, home.c.name, home.c.state, home.c.deletion_id)
-                .select_from(t.items.join(home, and_(home.c.organization_id == c.organization_id, home.c.id == column)))
-                .where(c.organization_id == actor.organization_id, c.id.in_(part))
-                # Nobody may trash the container until what comes back into it is there.
-                .with_for_update(read=True, of=home)
-            )
-            for kind, name, home_id, home_kind, home_name, state, home_deletion in tx.execute(query):
-                if state in LIVE or home_id in coming:
-                    continue
-                what = f"{kind} {name} cannot come back: its {home_kind} {home_name or home_id} is {state}"
-                if state == State.trashed:
-                    what += f"; restore deletion {home_deletion} first"
-                raise Illegal(what, deletion_id=home_deletion)
+    c = t.items.c
+    coming = frozenset(member.item_id for member in held.members)
+    for column in (c.project_id, c.parent_id):
+        homes: set[str] = set()
+        for condition in held.among(c.id):
+            mine = (c.organization_id == held.organization_id, condition, column.is_not(None))
+            homes.update(row[0] for row in tx.execute(select(column).where(*mine).distinct()))
+        for part in parts(sorted(homes - coming)):
+            facts = select(c.id, c.kind, c.name, c.state, c.deletion_id)
+            here = (c.organization_id == held.organization_id, c.id.in_(part))
+            # Nobody may trash the container until what comes back into it is there.
+            for home in tx.execute(facts.where(*here).with_for_update(read=True)).all():
+                if home[3] not in LIVE:
+                    raise _homeless(tx, held, column, *home)
+
+
+def _homeless(
+    tx: Tx, held: Held, column: ColumnElement[str], id: str, kind: Kind, name: str, state: State, deletion_id: str
+) -> Illegal:
+    c = t.items.c
+    for condition in held.among(c.id):
+        mine = (c.organization_id == held.organization_id, condition, column == id)
+        found = tx.execute(select(c.kind, c.name).where(*mine).limit(1)).first()
+        if found is not None:
+            break
+    assert found is not None, id
+    what = f"{found[0]} {found[1]} cannot come back: its {kind} {name or id} is {state}"
+    if state == State.trashed:
+        what += f"; restore deletion {deletion_id} first"
+    return Illegal(what, deletion_id=deletion_id)
 
 
 def rename_members(tx: Tx, actor: Actor, names: dict[str, str], members: Sequence[DeletionMember]) -> None:
@@ -280,8 +323,8 @@ def rename_members(tx: Tx, actor: Actor, names: dict[str, str], members: Sequenc
         tx.execute(update(t.items).where(*same).values(name=name))
 
 
-def check_names(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
-    """AlreadyExists, with names that are free, when live objects hold the names of ``ids`` by now."""
+def check_names(tx: Tx, held: Held) -> None:
+    """AlreadyExists, with names that are free, when live objects hold the names of what comes back by now."""
     c, live = t.items.c, t.items.alias()
     same = and_(
         live.c.organization_id == c.organization_id,
@@ -292,12 +335,10 @@ def check_names(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
         t.holds_name(live),
     )
     taken: list[tuple[Any, ...]] = []
-    for part in parts(ids):
+    for condition in held.among(c.id):
         query = select(c.id, c.kind, c.handle, live.c.id).select_from(t.items.join(live, same))
-        taken += map(
-            tuple,
-            tx.execute(query.where(c.organization_id == actor.organization_id, c.id.in_(part), c.handle.is_not(None))),
-        )
+        mine = (c.organization_id == held.organization_id, condition, c.handle.is_not(None))
+        taken += map(tuple, tx.execute(query.where(*mine)))
     if taken:
         offers = [
             {"id": id, "name": handle, "taken_by": holder, "suggestion": f"{handle}-restored-{id[-4:]}"}
@@ -311,19 +352,17 @@ def check_names(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
         )
 
 
-def move_back(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMember]) -> None:
+def move_back(tx: Tx, actor: Actor, deletion: Deletion, held: Held) -> None:
     """Give members their states back, and close the deletion when nothing is left in it."""
     c, m = t.items.c, t.deletion_members.c
-    organization = actor.organization_id
-    by_state: dict[State, list[str]] = {}
-    for member in members:
-        by_state.setdefault(member.previous_state, []).append(member.item_id)
-    for state, ids in by_state.items():
+    for state in sorted({member.previous_state for member in held.members}):
         back = {"state": state, "deletion_id": None, "version": c.version + 1, "updated_at": tx.now}
-        for part in parts(ids):
-            tx.execute(update(t.items).where(c.organization_id == organization, c.id.in_(part)).values(back))
-            mine = (m.organization_id == organization, m.deletion_id == deletion.id, m.item_id.in_(part))
-            tx.execute(update(t.deletion_members).where(*mine).values(outcome="restored"))
+        for condition in held.among(c.id, state):
+            tx.execute(update(t.items).where(c.organization_id == held.organization_id, condition).values(back))
+    belongs = (m.organization_id == held.organization_id, m.deletion_id == deletion.id, m.outcome == "trashed")
+    some = [()] if held.whole else [(condition,) for condition in held.among(m.item_id)]
+    for which in some:
+        tx.execute(update(t.deletion_members).where(*belongs, *which).values(outcome="restored"))
     if count_held(tx, actor, deletion.id) == 0:
         change(tx, deletion, state="restored", restored_at=tx.now)
 
