@@ -59,7 +59,6 @@ from labkeep.core.errors import (
 from labkeep.core.lifecycle import LIVE, TRANSITIONS, Kind, OnDelete, Role, State, Status, Verb
 from labkeep.operations import artifacts, audits, deletions, documents, environments, files, projects, purges, runs
 from labkeep.server import make_worker
-from labkeep.storage import purge
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run, make_store
@@ -626,7 +625,9 @@ def test_new_names_are_checked_like_the_old_ones(lab: Lab) -> None:
 
 def test_a_purge_leaves_a_tombstone_that_says_nothing_of_the_content(lab: Lab) -> None:
     secret = "correct-horse"
-    run = lab.run(name=secret, handle=secret, config={secret: secret}, tags=(secret,), notes=secret)
+    everywhere: dict[str, Any] = dict.fromkeys(("name", "handle", "description", "notes", "group"), secret)
+    objects: dict[str, Any] = {name: {secret: secret} for name in ("config", "summary", "metadata", "extra")}
+    run = lab.run(tags=(secret,), **everywhere, **objects)
     document = lab.write(
         documents.create,
         CreateDocument(project=str(run.project_id), type="prompt", name=f"{secret}-d", body={secret: secret}),
@@ -639,7 +640,16 @@ def test_a_purge_leaves_a_tombstone_that_says_nothing_of_the_content(lab: Lab) -
     for table in t.metadata.sorted_tables:
         assert secret not in repr(lab.rows(table)), table.name
     (tombstone,) = (row for row in lab.rows(t.items) if row["id"] == run.id)
-    assert {name: tombstone[name] for name in purge.BLANK} == purge.BLANK
+    blank: dict[str, Any] = {
+        "name": "",
+        "handle": None,
+        "description": "",
+        "tags": (),
+        "metadata": {},
+        "extra": {},
+        "bytes": 0,
+    }
+    assert {name: tombstone[name] for name in blank} == blank
     with pytest.raises(Gone, match="it cannot be restored"):
         lab.read(runs.get, Get(id=run.id, include="trashed"))
     with pytest.raises(Illegal, match="cannot be restored"):
