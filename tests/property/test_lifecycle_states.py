@@ -304,7 +304,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     @initialize(target=RUNS, handles=st.tuples(NAMES | st.none(), NAMES, st.none()), busy=st.booleans())
     def first_runs(self, handles: tuple[str | None, ...], busy: bool) -> MultipleResults[str]:
-        return multiple(*(id for handle in handles for id in self.make_run(self.home, handle, busy).values))
+        made = [id for handle in handles for id in self.make_run(self.home, handle, busy).values]
+        for id in made:
+            self.write_to_a_run(id, busy, "a")
+        return multiple(*made)
 
     @initialize(target=DOCUMENTS, names=st.tuples(NAMES, NAMES))
     def first_documents(self, names: tuple[str, ...]) -> MultipleResults[str]:
@@ -375,12 +378,13 @@ class Lifecycle(RuleBasedStateMachine):
     def trash(self, id: str, stop: bool) -> MultipleResults[str]:
         return self.trash_one(id, stop)
 
-    @rule(target=REMOVALS, id=PROJECTS)
-    def trash_a_project_at_any_price(self, id: str) -> MultipleResults[str]:
-        for thing in [self.model.things[id], *self.model.inside([self.model.things[id]])]:
+    @rule(target=REMOVALS, id=PROJECTS, first=st.one_of(RUNS, DOCUMENTS))
+    def trash_something_and_then_a_project(self, id: str, first: str) -> MultipleResults[str]:
+        project = self.model.things[id]
+        for thing in [project, *self.model.inside([project])]:
             if thing.locked:
                 self.lock(thing.id, False)
-        return self.trash_one(id, True)
+        return multiple(*self.trash_one(first, True).values, *self.trash_one(id, True).values)
 
     def trash_one(self, id: str, stop: bool) -> MultipleResults[str]:
         command = ItemVerb(id=id, on_running="stop" if stop else "refuse")
@@ -424,10 +428,6 @@ class Lifecycle(RuleBasedStateMachine):
         ids = data.draw(st.lists(st.sampled_from(held), max_size=3)) if part and held else []
         names = data.draw(st.dictionaries(st.sampled_from(held), NAMES, max_size=3)) if naming and held else {}
         self.restore_members(known, ids, names)
-
-    @rule(removal=REMOVALS, ids=st.lists(ITEMS, min_size=1, max_size=3))
-    def restore_from_a_deletion_what_may_be_elsewhere(self, removal: str, ids: list[str]) -> None:
-        self.restore_members(self.model.removals[removal], ids, {})
 
     def restore_members(self, removal: Removal, ids: list[str], names: dict[str, str]) -> None:
         command = RestoreDeletion(id=removal.id, ids=ids, names=names)
@@ -484,12 +484,13 @@ class Lifecycle(RuleBasedStateMachine):
         purged = [thing.id for thing in self.model.things.values() if thing.state == State.purged]
         assert self.store.database.read(_leftovers, self.actor, purged) == {}
 
-    @rule(id=RUNS, removal=REMOVALS, verb=st.sampled_from(list(Verb)))
-    def name_what_never_was(self, id: str, removal: str, verb: Verb) -> None:
-        """Ids of the other sort name nothing."""
+    @rule(id=ITEMS, removal=REMOVALS, verb=st.sampled_from(list(Verb)))
+    def name_what_is_not_there(self, id: str, removal: str, verb: Verb) -> None:
+        """Ids of the other sort name nothing; what a deletion never held cannot be restored from it."""
         self.do(deletions.apply, Apply(verb=verb, selection=Selection(ids=[id, removal])), NotFound)
         self.do(deletions.restore, RestoreDeletion(id=id), NotFound)
         self.do(deletions.purge, PurgeDeletion(id=id), NotFound)
+        self.restore_members(self.model.removals[removal], [id], {})
 
     # --- what always holds
 
