@@ -31,10 +31,10 @@ PREFIX = "/api/v1"
 
 
 def _read(
-    path: str, command: type[Any], operation: Operation, output: Any, summary: str, method: str = "GET"
+    path: str, command: type[Any], operation: Operation, output: Any, summary: str, variant: str = ""
 ) -> Endpoint:
     return Endpoint(
-        method=method,
+        method="GET",
         path=path,
         command=command,
         operation=operation,
@@ -42,6 +42,7 @@ def _read(
         writes=False,
         summary=summary,
         tag=path.split("/")[1],
+        variant=variant,
     )
 
 
@@ -104,7 +105,14 @@ DOCUMENTS = [
     _write("PATCH", "/documents/{id}", c.UpdateDocument, documents.update, e.Document, "Edit a document"),
     _write("POST", "/documents/{id}/versions", c.CommitVersion, documents.commit, e.Version, "Commit a version", 201),
     _read("/documents/{id}/versions", c.ListVersions, documents.list_versions, c.Page[e.Version], "List versions"),
-    _read("/documents/{id}/versions/latest", c.GetVersion, documents.get_version, e.Version, "Get the newest version"),
+    _read(
+        "/documents/{id}/versions/latest",
+        c.GetVersion,
+        documents.get_version,
+        e.Version,
+        "Get the newest version",
+        "latest",
+    ),
     _read("/documents/{id}/versions/{number}", c.GetVersion, documents.get_version, e.Version, "Get a version"),
 ]
 

@@ -49,6 +49,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     tag: str
     status: int = 200
+    variant: str = ""
+    """Tells apart endpoints of one operation."""
 
     @property
     def changes_access(self) -> bool:
@@ -57,9 +59,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Unique name in the OpenAPI document: module and function of the operation."""
+        """Unique name in the OpenAPI document: module and function of the operation, and the variant."""
         module = self.operation.__module__.rpartition(".")[2]
-        return f"{module}_{self.operation.__name__}"
+        return "_".join(filter(None, (module, self.operation.__name__, self.variant)))
 
 
 def store_of(request: Request) -> Store:
