@@ -64,6 +64,9 @@ def members_left(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> 
 def remove(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     """Remove everything that belongs to ``ids``, drop their blob references, and leave tombstones."""
     _release(tx, organization_id, ids)
+    e = t.environments.c
+    bound = (e.organization_id == organization_id, e.document_id.in_(ids))
+    tx.execute(update(t.environments).where(*bound).values(document_id=None, number=None, updated_at=tx.now))
     for table, column in OWNED:
         tx.execute(delete(table).where(table.c.organization_id == organization_id, table.c[column].in_(ids)))
     i, m = t.items.c, t.deletion_members.c

@@ -885,3 +885,15 @@ def test_a_refused_verb_leaves_no_event(lab: Lab) -> None:
         with pytest.raises(LabkeepError):
             lab.do(verb, run.id)
     assert verify(lab) == before
+
+
+def test_an_environment_never_stays_bound_to_what_was_purged(lab: Lab) -> None:
+    project = lab.project("p")
+    document = lab.document(project)
+    lab.write(documents.commit, CommitVersion(id=document.id, body={"a": 1}))
+    lab.write(environments.bind, BindEnvironment(project=project.id, name="production", document_id=document.id))
+    deletion_id = lab.trash(project.id)
+    lab.restore(deletion_id, ids=[project.id])
+    lab.purge(deletion_id)
+    bound = lab.read(environments.get, GetEnvironment(project=project.id, name="production"))
+    assert (bound.document_id, bound.number) == (None, None)
