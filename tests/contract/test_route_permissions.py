@@ -73,7 +73,7 @@ def may(role: Role, agent: bool, needs: str | None) -> bool:
     """What the table of permissions says."""
     if needs is None:
         return True
-    return RANK[role] >= RANK[PERMISSIONS[needs]] and not (agent and needs.rpartition(".")[2] in AGENT_DENIED)
+    return RANK[role] >= RANK[PERMISSIONS[needs]] and not (agent and needs in AGENT_DENIED)
 
 
 @pytest.mark.parametrize("agent", [False, True], ids=["person", "agent"])

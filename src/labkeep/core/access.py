@@ -41,8 +41,11 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 }
 """Permission -> the least role that has it."""
 
-AGENT_DENIED = frozenset({"purge"})
-"""Verbs that a key with the agent flag never has, whatever its role."""
+AGENT_DENIED = frozenset(
+    # Nor may an agent get itself a key, or a member, without the flag.
+    {f"{kind}.purge" for kind in Kind} | {"key.write", "member.write", "workspace.write"}
+)
+"""Permissions that a key with the agent flag never has, whatever its role."""
 
 SERVER_SCOPE = "server"
 """Scope of the first administrator's key: may create organizations, and workspaces and keys in any of them."""
@@ -69,9 +72,8 @@ class Actor(msgspec.Struct, frozen=True):
 
 def allows(actor: Actor, permission: str) -> bool:
     """Whether ``actor`` has ``permission``; an unknown permission is a KeyError, which is a bug."""
-    if actor.agent and permission.rpartition(".")[2] in AGENT_DENIED:
-        return False
-    return RANK[actor.role] >= RANK[PERMISSIONS[permission]]
+    has = RANK[actor.role] >= RANK[PERMISSIONS[permission]]
+    return has and not (actor.agent and permission in AGENT_DENIED)
 
 
 def require(actor: Actor, permission: str) -> None:

@@ -224,9 +224,11 @@ def find_ids(tx: Tx, entity: type[E], actor: Actor, ids: Sequence[str]) -> dict[
 
 
 def insert_items(tx: Tx, items: Sequence[Item]) -> None:
-    """Store new objects of one kind."""
+    """Store new objects of one kind. Gone when something trashes what contains them at this moment."""
     if not items:
         return
+    if tx.database == "postgresql":  # SQLite has one writer
+        _hold_homes(tx, items)
     table = extension_of(type(items[0]))
     own = [name for name in type(items[0]).__struct_fields__ if name not in _ITEM_FIELDS]
     keys = [column.name for column in table.columns if column.name in _ITEM_FIELDS]
@@ -239,6 +241,19 @@ def insert_items(tx: Tx, items: Sequence[Item]) -> None:
         bodies.append(body)
     tx.insert(t.items, bodies)
     tx.insert(table, extensions)
+
+
+def _hold_homes(tx: Tx, items: Sequence[Item]) -> None:
+    """Keep what contains ``items`` out of the trash until the transaction ends."""
+    c = t.items.c
+    homes = {home for item in items for home in (item.parent_id, item.project_id) if home != item.workspace_id}
+    query = select(c.id, c.state).where(
+        c.organization_id == items[0].organization_id, c.id.in_(sorted(filter(None, homes)))
+    )
+    for id, state in tx.execute(query.order_by(c.id).with_for_update(read=True)):
+        if state not in LIVE:
+            home = fetch(tx, Item, _SELECT[Item].where(c.organization_id == items[0].organization_id, c.id == id))[0]
+            raise gone(tx, home)
 
 
 def save(tx: Tx, before: E, after: E) -> E:
