@@ -316,7 +316,8 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     applied.check(tx, actor)
     whole = command.selection.deletion_id is not None
     outcomes = []
-    for deletion_id, ids in sorted(by_deletion.items()):
+    # The newest first: what was trashed before its container comes back after it.
+    for deletion_id, ids in sorted(by_deletion.items(), reverse=True):
         if verb == Verb.restore:
             asked = RestoreDeletion(id=deletion_id, ids=[] if whole else ids, reason=command.reason)
             outcomes.append(restore(tx, actor, asked))
