@@ -679,7 +679,7 @@ class Apply(Command, frozen=True, kw_only=True):
     verb: str = "trash"
     on_running: str = "refuse"
     force: bool = False
-    plan_hash: str | None = None
+    plan_hash: Key | None = None
     reason: Text = ""
     ticket: Key = ""
 
@@ -795,7 +795,7 @@ class ItemVerb(Command, frozen=True, kw_only=True):
     ticket: Key = ""
     on_running: str = "refuse"
     force: bool = False
-    plan_hash: str | None = None
+    plan_hash: Key | None = None
 
 
 class SetLock(Command, frozen=True, kw_only=True):
