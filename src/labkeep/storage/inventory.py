@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -180,18 +180,19 @@ def _linked(tx: Tx, actor: Actor, going: Sequence[Candidate], roots: Roots, scop
     """What goes when something of ``going`` goes. It comes back with its deletion, and is purged with it."""
     if scope.verb != Verb.trash:
         return
+    if not going:
+        return
     c = t.links.c
-    for part in deletions.parts([candidate.id for candidate in going]):
-        cascading = (c.organization_id == actor.organization_id, c.target_id.in_(part), c.on_delete == OnDelete.cascade)
-        sources = {row[0] for row in tx.execute(select(c.source_id).where(*cascading))}
-        if not sources:
-            continue
-        wanted = sorted(sources - roots.holds(tx, sources))
-        conditions = [*records.scope(actor), t.items.c.id.in_(wanted), t.items.c.state.in_(scope.states)]
+    ids = {candidate.id for candidate in going}
+    cascading = (c.organization_id == actor.organization_id, c.on_delete == OnDelete.cascade)
+    query = select(c.source_id, c.target_id).where(*cascading, c.target_id.between(min(ids), max(ids)))
+    sources = {source for source, target in tx.execute(query) if target in ids}
+    for part in deletions.parts(sorted(sources - roots.holds(tx, sources))):
+        conditions = [*records.scope(actor), t.items.c.id.in_(part), t.items.c.state.in_(scope.states)]
         found = [
             one
-            for one in _fetch(tx, actor, conditions, roots, scope, also=part)
-            if roots.containers.isdisjoint((one.project_id, one.parent_id))
+            for one in _fetch(tx, actor, conditions, roots, scope, also=ids)
+            if one.id not in roots.linked and roots.containers.isdisjoint((one.project_id, one.parent_id))
         ]
         roots.linked.update(candidate.id for candidate in found)
         if found:
@@ -233,7 +234,7 @@ def _fetch(
     scope: Scope,
     *,
     limit: int | None = None,
-    also: Sequence[str] = (),
+    also: Collection[str] = (),
 ) -> list[Candidate]:
     """Candidates in the order of their ids, each with what needs it and stays itself. ``also`` goes as well."""
     query = _SELECT.where(*conditions).order_by(t.items.c.id).limit(limit)
@@ -250,7 +251,7 @@ def _decoders(database: str) -> list[Converter | None]:
 
 
 def _with_dependents(
-    tx: Tx, actor: Actor, found: list[Candidate], roots: Roots, also: Sequence[str]
+    tx: Tx, actor: Actor, found: list[Candidate], roots: Roots, also: Collection[str]
 ) -> list[Candidate]:
     needs = list(_needs(tx, actor, found))
     if not needs:
@@ -280,26 +281,23 @@ class _Need(NamedTuple):
 
 def _needs(tx: Tx, actor: Actor, found: Sequence[Candidate]) -> Iterator[_Need]:
     """What is live and needs one of ``found``."""
-    for need, kinds in (
-        (_environments, {Kind.document}),
-        (_links, set(Kind)),
-        (_bases, {Kind.run}),
-        (_aliases, {Kind.artifact_version}),
-    ):
-        for part in deletions.parts([candidate.id for candidate in found if candidate.kind in kinds]):
-            yield from need(tx, actor, part)
+    for needs, kinds in _NEEDED:
+        ids = {candidate.id for candidate in found if candidate.kind in kinds}
+        if ids:
+            # By the range of the ids, which lie close together, and not by all of them: hardly any is needed.
+            yield from (need for need in needs(tx, actor, min(ids), max(ids)) if need.target in ids)
 
 
-def _environments(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
+def _environments(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
     c = t.environments.c
     query = select(c.document_id, c.id, c.name, c.project_id).where(
-        c.organization_id == actor.organization_id, c.document_id.in_(ids)
+        c.organization_id == actor.organization_id, c.document_id.between(first, last)
     )
     for document_id, id, name, project_id in tx.execute(query.order_by(c.id)):
         yield _Need(document_id, Dependent("environment", id, name), (project_id,))
 
 
-def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
+def _links(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
     c, source = t.links.c, t.items.alias()
     joined = t.links.join(source, and_(source.c.organization_id == c.organization_id, source.c.id == c.source_id))
     query = (
@@ -309,7 +307,7 @@ def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
         .select_from(joined)
         .where(
             c.organization_id == actor.organization_id,
-            c.target_id.in_(ids),
+            c.target_id.between(first, last),
             c.on_delete.in_((OnDelete.restrict, OnDelete.unbind)),
             source.c.state.in_(LIVE),
         )
@@ -319,19 +317,21 @@ def _links(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
         yield _Need(target_id, Dependent("link", link_id, f"{type} of {name}", restricts), tuple(homes))
 
 
-def _bases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
+def _bases(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
     c = t.runs.c
     joined = t.runs.join(t.items, and_(t.items.c.organization_id == c.organization_id, t.items.c.id == c.id))
     query = (
         select(c.base_run_id, c.id, t.items.c.name, c.project_id)
         .select_from(joined)
-        .where(c.organization_id == actor.organization_id, c.base_run_id.in_(ids), t.items.c.state.in_(LIVE))
+        .where(
+            c.organization_id == actor.organization_id, c.base_run_id.between(first, last), t.items.c.state.in_(LIVE)
+        )
     )
     for base, id, name, project_id in tx.execute(query.order_by(c.id)):
         yield _Need(base, Dependent("base of run", id, name), (id, project_id))
 
 
-def _aliases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
+def _aliases(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
     """Aliases protect a version. ``latest`` moves by itself and protects nothing."""
     c = t.artifact_versions.c
     joined = t.artifact_versions.join(
@@ -340,12 +340,20 @@ def _aliases(tx: Tx, actor: Actor, ids: Sequence[str]) -> Iterator[_Need]:
     query = (
         select(c.id, c.aliases, t.items.c.parent_id, t.items.c.project_id)
         .select_from(joined)
-        .where(c.organization_id == actor.organization_id, c.id.in_(ids))
+        .where(c.organization_id == actor.organization_id, c.id.between(first, last))
     )
     for id, aliases, *homes in tx.execute(query.order_by(c.id)):
         for alias in aliases:
             if alias != "latest":
                 yield _Need(id, Dependent("alias", f"{id}:{alias}", alias), tuple(homes))
+
+
+_NEEDED: tuple[tuple[Callable[[Tx, Actor, str, str], Iterator[_Need]], Collection[Kind]], ...] = (
+    (_environments, {Kind.document}),
+    (_links, set(Kind)),
+    (_bases, {Kind.run}),
+    (_aliases, {Kind.artifact_version}),
+)
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
