@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from labkeep.core import audit
 from labkeep.core.entities import AuditEvent
+from labkeep.storage.prepared import Prepared, bulk, raw_id
 from labkeep.storage.tables import audit_events, audit_heads
 
 Noted = tuple[str, AuditEvent]
@@ -28,32 +31,45 @@ def extend(connection: Connection, database: str, noted: Iterable[Noted]) -> Non
 
 
 def _extend_one(connection: Connection, database: str, organization_id: str, events: list[AuditEvent]) -> None:
-    head = _head(connection, organization_id)
-    if head is None:
-        _begin(connection, database, organization_id)
-        head = _head(connection, organization_id)
-        assert head is not None
-    seq, previous = head["seq"], head["hash"]
+    statements = _statements(database)
+    organization = {"organization": raw_id(organization_id, database)}
+    head = statements.head.run(connection, organization)
+    if not head:
+        # Waits for whoever begins the chain at the same moment.
+        statements.begin.execute(connection, organization)
+        head = statements.head.run(connection, organization)
+    seq, previous = head[0]
     rows = []
     for event in events:
         seq += 1
         sealed = audit.seal(msgspec.structs.replace(event, seq=seq, previous=previous))
         rows.append({"organization_id": organization_id, **msgspec.structs.asdict(sealed)})
         previous = sealed.hash
-    connection.execute(insert(audit_events), rows)
-    moved = update(audit_heads).where(audit_heads.c.organization_id == organization_id)
-    connection.execute(moved.values(seq=seq, hash=previous))
+    bulk(audit_events, tuple(rows[0]), database).write(connection, rows)
+    statements.move.execute(connection, {**organization, "new_seq": seq, "new_hash": previous})
 
 
-def _head(connection: Connection, organization_id: str) -> RowMapping | None:
-    """The end of the chain, locked until the transaction ends."""
+class _Statements(NamedTuple):
+    """What is run for each organization. ``head`` is the end of its chain, locked until the transaction ends."""
+
+    head: Prepared
+    begin: Prepared
+    move: Prepared
+
+
+@cache
+def _statements(database: str) -> _Statements:
     h = audit_heads.c
-    query = select(h.seq, h.hash).where(h.organization_id == organization_id).with_for_update()
-    return connection.execute(query).mappings().first()
-
-
-def _begin(connection: Connection, database: str, organization_id: str) -> None:
-    """A chain without events; waits for whoever begins it at the same moment."""
-    make = postgresql.insert if database == "postgresql" else sqlite.insert
-    head = {"organization_id": organization_id, "seq": 0, "hash": audit.GENESIS}
-    connection.execute(make(audit_heads).values(head).on_conflict_do_nothing())
+    mine = h.organization_id == bindparam("organization", type_=h.organization_id.type)
+    make: Any = (postgresql.insert if database == "postgresql" else sqlite.insert)(audit_heads)
+    first = {
+        "organization_id": bindparam("organization", type_=h.organization_id.type),
+        "seq": 0,
+        "hash": audit.GENESIS,
+    }
+    moved = {"seq": bindparam("new_seq", type_=h.seq.type), "hash": bindparam("new_hash", type_=h.hash.type)}
+    return _Statements(
+        Prepared(select(h.seq, h.hash).where(mine).with_for_update(), database),
+        Prepared(make.values(first).on_conflict_do_nothing(), database),
+        Prepared(update(audit_heads).where(mine).values(moved), database),
+    )

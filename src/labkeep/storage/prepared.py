@@ -13,7 +13,7 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, ClauseElement, Connection, Dialect, Table, insert
+from sqlalchemy import Boolean, ClauseElement, Connection, CursorResult, Dialect, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -123,8 +123,12 @@ class Prepared:
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
         """All rows, as the driver gives them."""
+        return self.execute(connection, values).fetchall()
+
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run a statement that gives no rows."""
         known = {**self._constants, **values}
-        return connection.exec_driver_sql(self.text, tuple([known[name] for name in self._names])).fetchall()
+        return connection.exec_driver_sql(self.text, tuple([known[name] for name in self._names]))
 
 
 def _constant(bind: Any, database: str) -> Any:
