@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,18 @@ def test_a_reader_that_stays_puts_reclaiming_off_and_holds_up_no_writer(database
     staying.result(WAIT_S)
     assert reclaiming.result(WAIT_S) >= 0
     assert len(chain_of(database, actor)) == 50
+
+
+def test_the_log_is_written_back_when_nobody_writes(database: Sqlite, actor: Actor, folder: Path) -> None:
+    log = folder / "labkeep.db-wal"
+    database.write(fill, actor, (20, 64 << 10))
+    assert log.stat().st_size > 1 << 20
+    deadline = time.monotonic() + WAIT_S
+    while log.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    database.write(note, actor, "and goes on")
+    assert len(chain_of(database, actor)) == 1
 
 
 def test_closing_ends_a_reclaim_that_waits(folder: Path) -> None:

@@ -39,6 +39,9 @@ GROUP = 256
 VACUUM_PAGES = 2_000
 """Pages given back between two groups of writes."""
 
+IDLE_S = 1.0
+"""After so long without a write the log is written back into the file, and cut to nothing."""
+
 TRUNCATE_S = 30.0
 """How long reclaiming waits for a moment without readers."""
 
@@ -111,6 +114,7 @@ class Sqlite(Database):
         self.reading = reading_engine(path, pool_size=readers, max_overflow=0)
         self._scrubber: Scrubber | None = None
         self._open = True
+        self._has_written = False
         self._gate = threading.Lock()
         self._queue: queue.SimpleQueue[_Write | _Chore | None] = queue.SimpleQueue()
         try:
@@ -191,6 +195,7 @@ class Sqlite(Database):
             # A caller that gave up while its operation was waiting gets none.
             writes = [e for e in waiting if isinstance(e, _Write) and e.future.set_running_or_notify_cancel()]
             if writes:
+                self._has_written = True
                 self._commit(writes)
             ending = None in waiting
             for chore in waiting:
@@ -207,13 +212,22 @@ class Sqlite(Database):
 
     def _gather(self) -> list[_Write | _Chore | None]:
         """Wait for work, then take what else is there, up to one group."""
-        waiting = [self._queue.get()]
+        waiting = [self._first()]
         while len(waiting) < GROUP and waiting[-1] is not None:
             try:
                 waiting.append(self._queue.get_nowait())
             except queue.Empty:
                 break
         return waiting
+
+    def _first(self) -> _Write | _Chore | None:
+        if self._has_written:
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=IDLE_S)
+            self._has_written = False
+            with suppress(DBAPIError):
+                _truncate_log(self._connection)
+        return self._queue.get()
 
     def _commit(self, group: list[_Write]) -> None:
         """Run ``group`` in one transaction; answer nobody before it is on disk."""
