@@ -55,13 +55,18 @@ def create_many(tx: Tx, actor: Actor, command: CreateRuns) -> Page[Run]:
     projects: dict[str, Project] = {}
     runs: list[Run] = []
     fresh: list[Run] = []
+    taken = records.find_ids(tx, Item, actor, [asked.id for asked in command.runs if asked.id]).keys()
+    made: dict[str, Run] = {}
     for asked in command.runs:
         project = projects.get(asked.project) or resolve(tx, actor, asked.project, create=True)
         projects[asked.project] = project
-        known = _known(tx, actor, project, asked) if asked.id or asked.handle else None
+        known = made.get(asked.id or "")
+        if known is None and (asked.id in taken or asked.handle):
+            known = _known(tx, actor, project, asked)
         run = known or new_run(tx, actor, asked, project)
         runs.append(run)
         if known is None:
+            made[run.id] = run
             fresh.append(run)
             if run.handle is not None:  # the next one in this batch may ask for the same handle
                 _store(tx, fresh)
