@@ -72,7 +72,9 @@ def create_many(tx: Tx, actor: Actor, command: CreateRuns) -> Page[Run]:
                 _store(tx, fresh)
                 fresh = []
     _store(tx, fresh)
-    tx.audit(actor, "run.created", count=len(runs), first=runs[0].id, last=runs[-1].id)
+    if made:
+        ids = [*made]
+        tx.audit(actor, "run.created", count=len(ids), first=ids[0], last=ids[-1])
     return Page(runs)
 
 
