@@ -66,7 +66,7 @@ def _repeated(atom: str, count: str) -> str:
         return atom + count
     assert int(most or least) == SPAN == _DUPLICATES + 1
     if not comma or int(least) == SPAN:
-        return f"{atom}{{{_DUPLICATES}}}{atom}" + ("*" if comma and not most else "")
+        return f"{atom}{{{_DUPLICATES}}}{atom}" + ("+" if comma and not most else "")
     return f"{atom}{{{least},{_DUPLICATES}}}{atom}?"
 
 
