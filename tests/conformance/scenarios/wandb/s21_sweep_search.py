@@ -1,5 +1,6 @@
 """Random and bayes sweeps, a cap of runs, and the command line's own agent with a program."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ Path("sweep.yaml").write_text(
 )
 cli = str(Path(sys.executable).with_name("wandb"))
 made = subprocess.run([cli, "sweep", "-p", PROJECT, "sweep.yaml"], check=True, capture_output=True, text=True)
-path = (made.stdout + made.stderr).split("wandb agent ")[1].split()[0].strip("\x1b[0m")
+path = re.sub(r"\x1b\[[0-9;]*m", "", made.stdout + made.stderr).split("wandb agent ")[1].split()[0]
 subprocess.run([cli, "agent", path], check=True, timeout=60)
 sweep = wandb.Api().sweep(path)
 assert (sweep.state, [run.state for run in sweep.runs]) == ("FINISHED", ["finished"]), sweep._attrs
