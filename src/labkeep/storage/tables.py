@@ -40,6 +40,7 @@ from labkeep.core.lifecycle import LIVE, Kind, OnDelete, Role, State, Status
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = ((end.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND for end in (datetime.min, datetime.max))
 
 
 class Id(TypeDecorator[str]):
@@ -74,9 +75,14 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is not None and value.tzinfo is None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
             raise Invalid(f"the time {value.isoformat()} does not say how far it is from UTC")
-        return None if value is None else (value - EPOCH) // _MICROSECOND
+        moment = (value - EPOCH) // _MICROSECOND
+        if not _FIRST <= moment <= _LAST:  # near the ends, an offset leads out of the calendar
+            raise Invalid(f"the time {value.isoformat()} is out of range")
+        return moment
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else EPOCH + timedelta(microseconds=value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -328,3 +328,10 @@ def test_the_secret_of_a_new_key_is_never_stored_as_an_answer(store: Store, owne
         return len(tx.execute(select(t.idempotency_keys)).all())
 
     assert store.database.read(answers, owner, None) == 0
+
+
+def test_a_time_beyond_the_calendar_is_refused_and_lists_go_on(store: Store, owner: Actor) -> None:
+    far = datetime.fromisoformat("9999-12-31T23:59:59-23:59")
+    with pytest.raises(Invalid, match="out of range"):
+        store.database.write(accounts.create_key, owner, CreateKey(user="far", expires_at=far))
+    assert store.database.read(accounts.list_keys, owner, ListKeys()).items == []
