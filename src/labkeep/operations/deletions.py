@@ -6,9 +6,8 @@ is done, or the caller is told what moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import select
@@ -31,16 +30,17 @@ from labkeep.core.commands import (
     SetLock,
     TrashedItem,
 )
-from labkeep.core.deletion import FROM, Candidate, Planner, event_of, is_running, parse_options
-from labkeep.core.entities import Deletion, DeletionMember, Item, Project
-from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
+from labkeep.core.deletion import Candidate, Planner, event_of, is_running, parse_options
+from labkeep.core.entities import Deletion, DeletionMember, Item
+from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
-from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
+from labkeep.core.lifecycle import PAST, State, Verb
+from labkeep.operations.plans import Applied, fold, parse_verb, restorable_until
 from labkeep.operations.projects import resolve, states_for
 from labkeep.storage import deletions as store
-from labkeep.storage import inventory, records
+from labkeep.storage import records
 from labkeep.storage import tables as t
-from labkeep.storage.inventory import Freed, Scope
+from labkeep.storage.inventory import Freed
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
 from labkeep.storage.transaction import Tx
 
@@ -48,37 +48,7 @@ SHOWN_ITEMS = 1_000
 """Items whose outcome is listed one by one."""
 
 
-def parse_verb(text: str) -> Verb:
-    """A verb from text; Invalid with the list of verbs otherwise."""
-    try:
-        return Verb(text)
-    except ValueError:
-        raise Invalid(f"{text[:40]!r} is not a verb; use one of {', '.join(Verb)}", path="verb") from None
-
-
 # --- planning ---------------------------------------------------------------------------------------------------------
-
-
-def _fold(
-    tx: Tx,
-    actor: Actor,
-    selection: Selection,
-    planner: Planner,
-    sink: Callable[[list[Candidate]], None],
-    *,
-    applying: bool = True,
-) -> None:
-    """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches."""
-    project_id = resolve(tx, actor, selection.project).id if selection.project else None
-    checked: set[Kind] = set()
-    scope = Scope(planner.verb, FROM[planner.verb], applying)
-    for batch in inventory.candidates(tx, actor, selection, project_id, scope):
-        for kind in {candidate.kind for candidate in batch} - checked:
-            require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
-            checked.add(kind)
-        going = [candidate for candidate in batch if planner.add(candidate)]
-        if going:
-            sink(going)
 
 
 def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
@@ -91,24 +61,11 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
         if planner.verb in (Verb.trash, Verb.purge):
             freed.add(tx, actor, [candidate.id for candidate in going])
 
-    _fold(tx, actor, command.selection, planner, count, applying=False)
-    until = _restorable_until(tx, actor, planner) if planner.verb == Verb.trash else None
+    fold(tx, actor, command.selection, planner, count, applying=False)
+    until = restorable_until(tx, actor, planner) if planner.verb == Verb.trash else None
     plan = planner.plan(tx.new_id(), tx.now, freed_bytes=freed.bytes, restorable_until=until)
     store.keep_plan(tx, actor, plan)
     return plan
-
-
-def _restorable_until(tx: Tx, actor: Actor, planner: Planner) -> datetime:
-    """When what is trashed now may be purged: the longest of the grace periods of the projects that it comes from."""
-    projects = records.find_ids(tx, Project, actor, sorted(planner.homes)).values()
-    days = [_grace_days(project.settings.get("grace_days"), tx.grace_days) for project in projects]
-    return tx.now + timedelta(days=max(days, default=tx.grace_days))
-
-
-def _grace_days(asked: Any, default: int) -> int:
-    """A project's own grace period when that is a sensible number of days; the server's otherwise."""
-    valid = isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= 3650
-    return asked if valid else default
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -124,69 +81,13 @@ def apply(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     return _undo_or_purge(tx, actor, command, verb)
 
 
-class _Applied(NamedTuple):
-    """One apply under way: what is folded so far, and what a new plan would say if the world has moved."""
-
-    command: Apply
-    planner: Planner
-    freed: Freed
-
-    @classmethod
-    def begin(cls, command: Apply, verb: Verb) -> Self:
-        return cls(command, Planner(verb, parse_options(command.on_running, command.force)), Freed())
-
-    def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
-        """Count the bytes that a new plan would show; without a plan's hash nobody asks."""
-        if self.command.plan_hash is not None and self.planner.verb in (Verb.trash, Verb.purge):
-            self.freed.add(tx, actor, [candidate.id for candidate in going])
-
-    def check(self, tx: Tx, actor: Actor, until: datetime | None = None) -> None:
-        """Stale when the world moved since the plan; the blocker's own error when something must stay."""
-        planner = self.planner
-        # Nothing left to do is no surprise: somebody, or an earlier try of this, has done it.
-        asked = planner.counts or planner.blocked or planner.illegal
-        moved = self.command.plan_hash not in (None, planner.hash) and asked
-        if moved:
-            new = planner.plan(tx.new_id(), tx.now, freed_bytes=self.freed.bytes, restorable_until=until)
-            raise Stale(
-                "something changed since this plan was made: look at the new plan and apply that",
-                plan=msgspec.to_builtins(new),
-            )
-        if planner.illegal is not None:
-            raise _illegal(tx, actor, planner.illegal, planner.verb)
-        if planner.blocked:
-            raise _blocked(planner)
-
-
-def _illegal(tx: Tx, actor: Actor, candidate: Candidate, verb: Verb) -> Exception:
-    """Why the verb is not legal for ``candidate``: it is gone, or it has to go through another state first."""
-    if candidate.state in (State.trashed, State.purged):
-        return records.gone(tx, records.get(tx, Item, actor, candidate.id, states=tuple(State)))
-    legal = legal_verbs(candidate.state)
-    return Illegal(
-        f"{candidate.kind} {candidate.name} is {candidate.state}: cannot be {PAST[verb]}; legal now: {', '.join(legal)}",
-        state=str(candidate.state),
-        verb=str(verb),
-        legal=list(legal),
-    )
-
-
-def _blocked(planner: Planner) -> Conflict:
-    """The blockers as one error, of the kind of the first."""
-    first = planner.blockers[0]
-    more = f" (and {planner.blocked - 1} more)" if planner.blocked > 1 else ""
-    kinds: dict[str, type[Conflict]] = {"": Held, "on_running=stop": Illegal, "force": InUse}
-    listed = [msgspec.to_builtins(blocker) for blocker in planner.blockers]
-    return kinds[first.override](first.reason + more, blockers=listed, blocked=planner.blocked, override=first.override)
-
-
 def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     """Members first, then one statement that moves them all: the same for one object and for a million."""
     done = None if command.plan_hash is None else store.find_applied(tx, actor, command.plan_hash)
     if done is not None:  # versions rise, so the same plan never holds again: this is the same request once more
         _require_all(actor, done, [], Verb.trash)
         return _as_before(done)
-    applied = _Applied.begin(command, Verb.trash)
+    applied = Applied.begin(command, Verb.trash)
     planner = applied.planner
     deletion_id = tx.new_id()
     items: list[dict[str, Any]] = []
@@ -202,8 +103,8 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         running.extend(c.id for c in going if is_running(c))
         bound.extend(c for c in going if c.dependents)
 
-    _fold(tx, actor, command.selection, planner, take)
-    until = _restorable_until(tx, actor, planner)
+    fold(tx, actor, command.selection, planner, take)
+    until = restorable_until(tx, actor, planner)
     applied.check(tx, actor, until)
     if not planner.counts:
         return _nothing_new(tx, actor, planner)
@@ -284,7 +185,7 @@ def _audit(
 
 
 def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
-    applied = _Applied.begin(command, verb)
+    applied = Applied.begin(command, verb)
     planner = applied.planner
     items: list[dict[str, Any]] = []
 
@@ -293,7 +194,7 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
         room = SHOWN_ITEMS - len(items)
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going[:room])
 
-    _fold(tx, actor, command.selection, planner, take)
+    fold(tx, actor, command.selection, planner, take)
     applied.check(tx, actor)
     for kind, count in sorted(planner.counts.items()):
         subject = items[0]["id"] if len(items) == 1 else ""
@@ -303,7 +204,7 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
 
 def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     """Restore or purge a selection: each deletion that holds some of it, with just those members."""
-    applied = _Applied.begin(command, verb)
+    applied = Applied.begin(command, verb)
     planner = applied.planner
     by_deletion: dict[str, list[str]] = {}
 
@@ -312,7 +213,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
         for candidate in going:
             by_deletion.setdefault(candidate.deletion_id or "", []).append(candidate.id)
 
-    _fold(tx, actor, command.selection, planner, take)
+    fold(tx, actor, command.selection, planner, take)
     applied.check(tx, actor)
     whole = command.selection.deletion_id is not None
     outcomes = []

@@ -6,7 +6,6 @@ What a row is sorted by goes into the cursor: a flat list of keys, the id last, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,7 +46,7 @@ from labkeep.storage.conditions import (
     taker,
 )
 from labkeep.storage.pages import decode_cursor, encode_cursor
-from labkeep.storage.prepared import Prepared, decoder, encoder, raw_id
+from labkeep.storage.prepared import Prepared, Shelf, decoder, encoder, raw_id
 from labkeep.storage.transaction import Tx
 from labkeep.storage.ways import Plan, Start, Way, walked_field
 
@@ -123,7 +122,7 @@ def _foreign() -> Invalid:
 
 
 class Asked:
-    """What a statement is made for; equal to every other that has the same SQL and differs in values only.
+    """What a statement is made for. All that have one ``shape`` have the same SQL and differ in values only.
 
     ``phase`` is, in a walk, the type of the values that are walked over; ``-`` for what has none to be walked by.
     """
@@ -134,7 +133,7 @@ class Asked:
         self.applied: list[Any] = [node for node in conjuncts if self._is_applied(node)]
         """Conditions that the index itself answers."""
         self.rest = conjunction(*[node for node in conjuncts if not self._is_applied(node)])
-        self._shape = (
+        self.shape = (
             *(plan.entity, plan.project_id is None, len(plan.states), database, way.start, behind, phase),
             tuple((order.field in FIELDS and order.field, order.descending) for order in plan.order),
             *(tuple(map(shape_of, self.applied)), None if self.rest is None else shape_of(self.rest)),
@@ -147,12 +146,6 @@ class Asked:
         if self.phase == "-" or not isinstance(node, Compare) or node.op == "!=" or node.value != node.value:
             return False
         return node.field == walked_field(self.plan)
-
-    def __hash__(self) -> int:
-        return hash(self._shape)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Asked) and self._shape == other._shape
 
     def values(self, actor: Actor, last: Sequence[Key] | None, limit: int) -> dict[str, Any]:
         """Everything that the statement takes, by name."""
@@ -198,10 +191,14 @@ def _run(tx: Tx, actor: Actor, asked: Asked, last: Sequence[Key] | None, limit: 
     return [Row(row[0], tuple(row[1:])) for row in rows]
 
 
-@lru_cache(maxsize=500)
+_statements = Shelf()
+
+
 def _statement(asked: Asked) -> Prepared:
     make: Callable[[Asked], Any] = {Start.leaf: _leaf, Start.walk: _phase}.get(asked.way.start, _scan)
-    return Prepared((_scan if asked.phase == "-" else make)(asked), asked.database)
+    if asked.phase == "-":
+        make = _scan
+    return _statements.get(asked.shape, lambda: Prepared(make(asked), asked.database))
 
 
 # --- conditions on an object ------------------------------------------------------------------------------------------

@@ -72,8 +72,10 @@ def _encoder(type: TypeEngine[Any], database: str) -> Converter | None:
 def _decoder(type: TypeEngine[Any], database: str) -> Converter | None:
     if isinstance(type, t.Json):
         return msgspec.json.decode
-    if isinstance(type, t.Id | t.Moment | t.Choice | t.Words):
+    if isinstance(type, t.Id | t.Moment | t.Choice):
         return lru_cache(_REMEMBERED)(partial(type.process_result_value, dialect=dialect_of(database)))
+    if isinstance(type, t.Words):  # somebody's words, which may be purged: they are not remembered
+        return partial(type.process_result_value, dialect=dialect_of(database))
     if isinstance(type, Boolean) and database == "sqlite":
         return bool
     return None
@@ -129,6 +131,23 @@ class Prepared:
         """Run a statement that gives no rows."""
         known = {**self._constants, **values}
         return connection.exec_driver_sql(self.text, tuple([known[name] for name in self._names]))
+
+
+class Shelf:
+    """Prepared statements by their shape. A shape has no values in it, so nothing that is asked for is kept."""
+
+    def __init__(self, room: int = 500) -> None:
+        self._room = room
+        self._kept: dict[Any, Prepared] = {}
+
+    def get(self, shape: Any, make: Callable[[], Prepared]) -> Prepared:
+        """The statement of this shape, made when there is none yet."""
+        found = self._kept.get(shape)
+        if found is None:
+            if len(self._kept) >= self._room:
+                self._kept.clear()  # whoever makes up shapes pays for them; all others are soon back
+            found = self._kept[shape] = make()
+        return found
 
 
 def _constant(bind: Any, database: str) -> Any:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +24,7 @@ from labkeep.core.filters import And, Compare, Contains, Filter, In, Leaf, Match
 from labkeep.core.lifecycle import State
 from labkeep.storage import tables as t
 from labkeep.storage.conditions import TEXT, entries, named, shape_of, taker
-from labkeep.storage.prepared import Prepared, raw_id
+from labkeep.storage.prepared import Prepared, Shelf, raw_id
 from labkeep.storage.transaction import Tx
 
 FEW = 2_000
@@ -151,31 +150,20 @@ def _count(tx: Tx, plan: Plan, narrow: Sequence[Leaf], field: str | None, most: 
     values: dict[str, Any] = {"project": raw_id(plan.project_id, tx.database), "most": most, "path": field}
     for number, leaf in enumerate(narrow):
         values |= named(f"n{number}_", leaf, tx.database)
-    counter = _counter(_Range(tuple(narrow), field is not None, tx.database))
+    shape = (tx.database, field is not None, *map(shape_of, narrow))
+    counter = _counters.get(shape, lambda: _counter(tx.database, narrow, field is not None))
     return int(counter.run(tx.connection, values)[0][0])
 
 
-class _Range:
-    """Entries to be counted; equal to all others with the same SQL."""
-
-    def __init__(self, narrow: tuple[Leaf, ...], has_path: bool, database: str) -> None:
-        self.narrow, self.has_path, self.database = narrow, has_path, database
-        self._shape = (database, has_path, *map(shape_of, narrow))
-
-    def __hash__(self) -> int:
-        return hash(self._shape)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Range) and self._shape == other._shape
+_counters = Shelf()
 
 
-@lru_cache(maxsize=200)
-def _counter(asked: _Range) -> Prepared:
+def _counter(database: str, narrow: Sequence[Leaf], has_path: bool) -> Prepared:
     f = t.fields.c
     found = select(literal(1)).where(f.project_id == bindparam("project", type_=t.Id()))
-    if asked.has_path:
+    if has_path:
         found = found.where(f.path == bindparam("path", type_=TEXT), f.num.is_not(None))
-    for number, leaf in enumerate(asked.narrow):
+    for number, leaf in enumerate(narrow):
         found = found.where(entries(leaf, f, taker(f"n{number}_")))
     limited = found.limit(bindparam("most", type_=Integer)).subquery()
-    return Prepared(select(func.count()).select_from(limited), asked.database)
+    return Prepared(select(func.count()).select_from(limited), database)

@@ -16,7 +16,7 @@ from labkeep.core.lifecycle import Kind, OnDelete, Role, State, Status
 from labkeep.storage import tables as t
 from labkeep.storage.database import Database
 from labkeep.storage.opening import open_database
-from labkeep.storage.prepared import bulk, decode_rows, decoder, raw_id
+from labkeep.storage.prepared import Prepared, Shelf, bulk, decode_rows, decoder, raw_id
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import make_actor
 
@@ -115,3 +115,19 @@ def test_a_statement_is_made_once_for_its_columns_in_whatever_order() -> None:
     assert bulk(t.row_scores, names, "sqlite") is first
     assert bulk(t.row_scores, names[::-1], "sqlite").text == first.text
     assert bulk(t.row_scores, names, "sqlite", True).text != first.text
+
+
+def test_a_shelf_makes_a_statement_once_and_never_overflows() -> None:
+    made: list[int] = []
+
+    def make(number: int) -> Prepared:
+        made.append(number)
+        return Prepared(select(t.organizations.c.id), "sqlite")
+
+    shelf = Shelf(room=3)
+    first = [shelf.get(number, lambda number=number: make(number)) for number in (1, 2, 3, 1, 2, 3)]  # type: ignore[misc]
+    assert first[:3] == first[3:]
+    for number in range(100):
+        shelf.get(number, lambda number=number: make(number))  # type: ignore[misc]
+    assert len(made) <= 103
+    assert len(shelf._kept) <= 3

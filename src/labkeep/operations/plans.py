@@ -1,0 +1,121 @@
+"""Folding a selection into a plan, to show it or to do what it says. Both go by `labkeep.core.deletion`, so what was
+shown is what is done, or the caller is told what moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from labkeep.core.access import Actor, require
+from labkeep.core.commands import Apply, Selection
+from labkeep.core.deletion import FROM, Candidate, Planner, parse_options
+from labkeep.core.entities import Item, Project
+from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
+from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
+from labkeep.operations.projects import resolve
+from labkeep.storage import inventory, records
+from labkeep.storage.inventory import Freed, Scope
+from labkeep.storage.transaction import Tx
+
+
+def parse_verb(text: str) -> Verb:
+    """A verb from text; Invalid with the list of verbs otherwise."""
+    try:
+        return Verb(text)
+    except ValueError:
+        raise Invalid(f"{text[:40]!r} is not a verb; use one of {', '.join(Verb)}", path="verb") from None
+
+
+def fold(
+    tx: Tx,
+    actor: Actor,
+    selection: Selection,
+    planner: Planner,
+    sink: Callable[[list[Candidate]], None],
+    *,
+    applying: bool = True,
+) -> None:
+    """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches."""
+    project_id = resolve(tx, actor, selection.project).id if selection.project else None
+    checked: set[Kind] = set()
+    scope = Scope(planner.verb, FROM[planner.verb], applying)
+    for batch in inventory.candidates(tx, actor, selection, project_id, scope):
+        for kind in {candidate.kind for candidate in batch} - checked:
+            require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
+            checked.add(kind)
+        going = [candidate for candidate in batch if planner.add(candidate)]
+        if going:
+            sink(going)
+
+
+def restorable_until(tx: Tx, actor: Actor, planner: Planner) -> datetime:
+    """When what is trashed now may be purged: the longest of the grace periods of the projects that it comes from."""
+    projects = records.find_ids(tx, Project, actor, sorted(planner.homes)).values()
+    days = [_grace_days(project.settings.get("grace_days"), tx.grace_days) for project in projects]
+    return tx.now + timedelta(days=max(days, default=tx.grace_days))
+
+
+def _grace_days(asked: Any, default: int) -> int:
+    """A project's own grace period when that is a sensible number of days; the server's otherwise."""
+    valid = isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= 3650
+    return asked if valid else default
+
+
+class Applied(NamedTuple):
+    """One apply under way: what is folded so far, and what a new plan would say if the world has moved."""
+
+    command: Apply
+    planner: Planner
+    freed: Freed
+
+    @classmethod
+    def begin(cls, command: Apply, verb: Verb) -> Self:
+        return cls(command, Planner(verb, parse_options(command.on_running, command.force)), Freed())
+
+    def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
+        """Count the bytes that a new plan would show; without a plan's hash nobody asks."""
+        if self.command.plan_hash is not None and self.planner.verb in (Verb.trash, Verb.purge):
+            self.freed.add(tx, actor, [candidate.id for candidate in going])
+
+    def check(self, tx: Tx, actor: Actor, until: datetime | None = None) -> None:
+        """Stale when the world moved since the plan; the blocker's own error when something must stay."""
+        planner = self.planner
+        # Nothing left to do is no surprise: somebody, or an earlier try of this, has done it.
+        asked = planner.counts or planner.blocked or planner.illegal
+        moved = self.command.plan_hash not in (None, planner.hash) and asked
+        if moved:
+            new = planner.plan(tx.new_id(), tx.now, freed_bytes=self.freed.bytes, restorable_until=until)
+            raise Stale(
+                "something changed since this plan was made: look at the new plan and apply that",
+                plan=msgspec.to_builtins(new),
+            )
+        if planner.illegal is not None:
+            raise _illegal(tx, actor, planner.illegal, planner.verb)
+        if planner.blocked:
+            raise _blocked(planner)
+
+
+def _illegal(tx: Tx, actor: Actor, candidate: Candidate, verb: Verb) -> Exception:
+    """Why the verb is not legal for ``candidate``: it is gone, or it has to go through another state first."""
+    if candidate.state in (State.trashed, State.purged):
+        return records.gone(tx, records.get(tx, Item, actor, candidate.id, states=tuple(State)))
+    legal = legal_verbs(candidate.state)
+    return Illegal(
+        f"{candidate.kind} {candidate.name} is {candidate.state}: cannot be {PAST[verb]}; legal now: {', '.join(legal)}",
+        state=str(candidate.state),
+        verb=str(verb),
+        legal=list(legal),
+    )
+
+
+def _blocked(planner: Planner) -> Conflict:
+    """The blockers as one error, of the kind of the first."""
+    first = planner.blockers[0]
+    more = f" (and {planner.blocked - 1} more)" if planner.blocked > 1 else ""
+    kinds: dict[str, type[Conflict]] = {"": Held, "on_running=stop": Illegal, "force": InUse}
+    listed = [msgspec.to_builtins(blocker) for blocker in planner.blockers]
+    return kinds[first.override](first.reason + more, blockers=listed, blocked=planner.blocked, override=first.override)
