@@ -26,6 +26,7 @@ from labkeep.core.commands import (
     FilePath,
     GetFile,
     Key,
+    Nothing,
     Page,
     ReadHistory,
     Ref,
@@ -151,6 +152,7 @@ class PutFile(Command, frozen=True, kw_only=True):
 
 async def put_blob(request: Request) -> Response:
     """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
+    build(Nothing, request, None)
     stored = await receive(request)
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     return answer(Uploaded(stored.digest, stored.size))
@@ -247,6 +249,7 @@ _TABLE: list[tuple[ByteEndpoint, Handler]] = [
             summary="Upload bytes; a header Labkeep-Digest is checked",
             tag="blobs",
             request=(BINARY,),
+            needs_body=False,
             output=Uploaded,
         ),
         put_blob,
@@ -271,6 +274,7 @@ _TABLE: list[tuple[ByteEndpoint, Handler]] = [
             tag="files",
             query=PutFile,
             request=(BINARY,),
+            needs_body=False,
             output=File,
         ),
         put_file,

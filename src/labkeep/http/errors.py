@@ -11,6 +11,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from labkeep.core.errors import Internal, LabkeepError, NotFound, Refused, Unsupported
 
@@ -59,7 +60,7 @@ def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Excepti
         if error.status_code == 405:
             response = encode(Unsupported(f"{request.method} is not offered for {request.url.path}"))
             response.status_code = 405
-            response.headers.update(error.headers or {})
+            response.headers["allow"] = ", ".join(_allowed(request))
             return response
         response = encode(Refused(str(error.detail)))
         response.status_code = error.status_code
@@ -69,6 +70,13 @@ def handlers(encode: Encode) -> dict[type[Exception], Callable[[Request, Excepti
         return encode(incident(error, request))
 
     return {LabkeepError: refused, HTTPException: unknown_route, Exception: unexpected}
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of the path: the error that we got knows those of one route only."""
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    same = (route for route in here if getattr(route, "path", "") == getattr(here[0], "path", ""))
+    return sorted({method for route in same for method in getattr(route, "methods", None) or ()})
 
 
 def incident(error: BaseException, request: Request) -> Internal:

@@ -33,6 +33,8 @@ class ByteEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     response: tuple[str, ...] = ()
     output: Any = None
     status: int = 200
+    needs_body: bool = True
+    """False where no bytes at all are bytes, too."""
 
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -55,8 +57,12 @@ class Document:
         schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
         by_type = dict(zip(map(repr, types), schemas, strict=True))
         paths: Json = {}
+        names: set[str] = set()
         for endpoint in self._endpoints:
             operation = self._operation(endpoint, by_type, components)
+            if operation["operationId"] in names:  # one operation under two paths
+                operation["operationId"] += "_" + endpoint.path.rpartition("/")[2].strip("{}")
+            names.add(operation["operationId"])
             paths.setdefault(self._path(endpoint.path), {})[endpoint.method.lower()] = operation
         for raw in self._bytes:
             paths.setdefault(self._path(raw.path), {})[raw.method.lower()] = self._byte_operation(
@@ -150,7 +156,8 @@ class Document:
             "responses": _responses(raw.status, content),
         }
         if raw.request:
-            operation["requestBody"] = {"required": True, "content": {media: {"schema": {}} for media in raw.request}}
+            content = {media: {"schema": {}} for media in raw.request}
+            operation["requestBody"] = {"required": raw.needs_body, "content": content}
         return operation
 
     def routes(self) -> list[Route]:

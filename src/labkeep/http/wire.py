@@ -11,6 +11,8 @@ import hashlib
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -149,17 +151,27 @@ def build(command: type[T], request: Request, body: Any, types: Mapping[str, Any
         values.update(body)
     for name, text in request.path_params.items():
         values[name] = _from_text(text, types.get(name), name)
+        if values[name] is None:  # the text "null": there is nothing to be left out of a path
+            raise Invalid(f"{name} cannot be null", path=name)
     try:
         return msgspec.convert(values, command)
     except msgspec.ValidationError as error:
         raise invalid(error) from error
 
 
+@cache
+def _holds_time(kind: Any) -> bool:
+    return kind is datetime or any(
+        _holds_time(inner) for inner in get_args(kind) if not isinstance(inner, msgspec.Meta)
+    )
+
+
 def _from_text(text: Any, kind: Any, name: str) -> Any:
     if kind is None:
         return text
     try:
-        return msgspec.convert(text, kind, strict=False)
+        # Not lenient with times: a number would be taken for seconds since 1970.
+        return msgspec.convert(text, kind, strict=_holds_time(kind))
     except msgspec.ValidationError as error:
         raise Invalid(str(error), path=name) from error
 

@@ -34,7 +34,14 @@ class Live(NamedTuple):
 def serving(folder: Path) -> Iterator[Live]:
     """Serve the folder until the end of the block."""
     opened = importlib.import_module("labkeep.server").open_local(folder)
-    config = uvicorn.Config(opened.app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+    config = uvicorn.Config(
+        opened.app,
+        host="127.0.0.1",
+        port=0,
+        http=importlib.import_module("labkeep.http.protocol").Http,
+        log_level="critical",
+        lifespan="off",
+    )
     socket = config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
