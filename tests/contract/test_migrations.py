@@ -88,13 +88,14 @@ def test_preparing_a_database_that_is_ready_changes_nothing(new_engine: NewEngin
         assert structure(connection) == before
 
 
-NEXT = '''"""A next release."""
+NUMBER = f"{int(HEAD) + 1:04}"
+NEXT = f'''"""A next release."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NUMBER}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -108,7 +109,7 @@ def next_release(tmp_path: Path) -> Path:
     """The migrations of a release after this one."""
     folder = tmp_path / "migrations with a % in the name"
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_next.py").write_text(NEXT)
+    (folder / "versions" / f"{NUMBER}_next.py").write_text(NEXT)
     return folder
 
 
@@ -120,13 +121,13 @@ def test_an_older_database_is_brought_up_and_keeps_what_it_has(new_engine: NewEn
         migrate(connection, folder=next_release)
         names = {name for kind, name, *_ in structure(connection) if kind == "table"}
         assert "novelties" in names
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
-    with engine.connect() as connection, pytest.raises(Unavailable, match=r"schema 0002.*newer"):
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == NUMBER
+    with engine.connect() as connection, pytest.raises(Unavailable, match=rf"schema {NUMBER}.*newer"):
         prepare(connection)
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(new_engine: NewEngine, next_release: Path) -> None:
-    (next_release / "versions" / "0002_next.py").write_text(NEXT + "    op.execute('SELECT no_such_thing()')\n")
+    (next_release / "versions" / f"{NUMBER}_next.py").write_text(NEXT + "    op.execute('SELECT no_such_thing()')\n")
     engine = new_engine()
     with engine.connect() as connection:
         prepare(connection)

@@ -27,6 +27,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     # A project is the container of all else: making one is everyday work, losing one is not.
     "project.trash": Role.maintainer,
     "project.purge": Role.owner,
+    "rules.write": Role.maintainer,
     "environment.write": Role.editor,
     "key.read": Role.editor,
     "key.write": Role.owner,
@@ -43,7 +44,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 
 AGENT_DENIED = frozenset(
     # Nor may an agent get itself a key, or a member, without the flag.
-    {f"{kind}.purge" for kind in Kind} | {"key.write", "member.write", "workspace.write"}
+    {f"{kind}.purge" for kind in Kind} | {"key.write", "member.write", "workspace.write", "rules.write"}
 )
 """Permissions that a key with the agent flag never has, whatever its role."""
 

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Apply, Selection
 from labkeep.core.deletion import FROM, Candidate, Planner, parse_options
-from labkeep.core.entities import Item, Project
+from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
+from labkeep.operations import rules
 from labkeep.operations.projects import resolve
 from labkeep.storage import inventory, records
 from labkeep.storage.inventory import Freed, Scope
@@ -54,15 +55,8 @@ def fold(
 
 def restorable_until(tx: Tx, actor: Actor, planner: Planner) -> datetime:
     """When what is trashed now may be purged: the longest of the grace periods of the projects that it comes from."""
-    projects = records.find_ids(tx, Project, actor, sorted(planner.homes)).values()
-    days = [_grace_days(project.settings.get("grace_days"), tx.grace_days) for project in projects]
-    return tx.now + timedelta(days=max(days, default=tx.grace_days))
-
-
-def _grace_days(asked: Any, default: int) -> int:
-    """A project's own grace period when that is a sensible number of days; the server's otherwise."""
-    valid = isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked <= 3650
-    return asked if valid else default
+    days = [rule.grace_days for rule in rules.of_projects(tx, actor, sorted(planner.homes)).values()]
+    return tx.now + timedelta(days=max((tx.grace_days if one is None else one for one in days), default=tx.grace_days))
 
 
 class Applied(NamedTuple):

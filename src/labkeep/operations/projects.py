@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
+from labkeep.core import rules
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import CreateProject, Get, ListProjects, Page, UpdateItem, UpdateProject
-from labkeep.core.entities import Item, Project
+from labkeep.core.entities import Item, Json, Project
 from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
@@ -39,6 +40,7 @@ def resolve(tx: Tx, actor: Actor, ref: str, *, create: bool = False) -> Project:
 def new_project(tx: Tx, actor: Actor, command: CreateProject) -> Project:
     """Store a project whose name is known to be free."""
     require(actor, "project.write")
+    check_rules(actor, {}, command.settings)
     project = Project(
         id=tx.new_id(),
         organization_id=actor.organization_id,
@@ -61,6 +63,13 @@ def new_project(tx: Tx, actor: Actor, command: CreateProject) -> Project:
     index.add(tx, [project])
     tx.audit(actor, "project.created", project.id)
     return project
+
+
+def check_rules(actor: Actor, before: Json, after: Json) -> None:
+    """Who changes rules of the lifecycle needs permission for it; Invalid when they make no sense."""
+    if any(before.get(name) != after.get(name) for name in rules.NAMES):
+        require(actor, "rules.write")
+        rules.check(after)
 
 
 def create(tx: Tx, actor: Actor, command: CreateProject) -> Project:
@@ -98,7 +107,8 @@ def update(tx: Tx, actor: Actor, command: UpdateProject) -> Project:
     before = records.get_writable(tx, Project, actor, resolve(tx, actor, command.id).id)
     changes = edits(before, command)
     if command.settings is not UNSET:
-        changes["settings"] = merge(before.settings, command.settings)
+        changes["settings"] = settings = merge(before.settings, command.settings)
+        check_rules(actor, before.settings, settings)
     if changes.get("name", before.name) != before.name:
         records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=str(changes["name"]))
         changes["handle"] = changes["name"]

@@ -18,6 +18,7 @@ from labkeep.core.entities import AuditEvent
 from labkeep.core.errors import Corrupt, NotFound, Unavailable
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind, State
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.purge import OWNED
@@ -154,7 +155,7 @@ def _reference_counts(s: Subject) -> Iterator[Problem | int]:
 def _blobs_there(s: Subject) -> Iterator[Problem | int]:
     """Every recorded blob is in the store, whole."""
     b = t.blobs.c
-    query = select(type_coerce(b.organization_id, t.Id), b.digest, b.size, b.refs).where(b.swept_at.is_(None))
+    query = select(type_coerce(b.organization_id, types.Id), b.digest, b.size, b.refs).where(b.swept_at.is_(None))
     for organization_id, digest, size, refs in s.connection.execute(query.execution_options(yield_per=1000)):
         yield 1
         if refs <= 0:

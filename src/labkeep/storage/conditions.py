@@ -45,6 +45,7 @@ from labkeep.core.filters import INDEXED_TEXT, And, Compare, Contains, Exists, F
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind
 from labkeep.core.patterns import SPAN
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.patterns_postgres import translate
 from labkeep.storage.prepared import raw_id, raw_time
@@ -54,7 +55,7 @@ Take = Callable[[TypeEngine[Any]], ColumnElement[Any]]
 """Gives the next argument, as an expression of that type."""
 
 TEXT = t.items.c.name.type
-_ID, _TIME, _FLAG = t.Id(), t.Moment(), Boolean()
+_ID, _TIME, _FLAG = types.Id(), types.Moment(), Boolean()
 _NUMBER: TypeEngine[Any] = Double()
 
 
@@ -197,9 +198,9 @@ def literals(node: Filter, database: str) -> Take:
 
 def _plain(type: TypeEngine[Any], database: str) -> TypeEngine[Any]:
     """The type of arguments that are as the driver takes them already."""
-    if isinstance(type, t.Id):
+    if isinstance(type, types.Id):
         return Uuid() if database == "postgresql" else LargeBinary(16)
-    return BigInteger() if isinstance(type, t.Moment) else type
+    return BigInteger() if isinstance(type, types.Moment) else type
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------

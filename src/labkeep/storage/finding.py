@@ -31,6 +31,7 @@ from labkeep.core.errors import Invalid
 from labkeep.core.fields import FIELDS
 from labkeep.core.filters import And, Compare, Filter, conjunction, leaves
 from labkeep.core.ids import is_id
+from labkeep.storage import column_types as types
 from labkeep.storage import records
 from labkeep.storage import tables as t
 from labkeep.storage.conditions import (
@@ -52,7 +53,7 @@ from labkeep.storage.ways import Plan, Start, Way, walked_field
 
 Key = int | float | str
 
-_ID = t.Id()
+_ID = types.Id()
 _NUMBER: TypeEngine[Any] = Double()
 
 

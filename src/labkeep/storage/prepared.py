@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.types import TypeEngine
 
-from labkeep.storage import tables as t
+from labkeep.storage import column_types as types
 
 Converter = Callable[[Any], Any]
 
@@ -50,7 +50,7 @@ def decoder(type: TypeEngine[Any], database: str) -> Converter | None:
 
 def _kind(type: TypeEngine[Any]) -> TypeEngine[Any]:
     """One type for all columns that convert alike, so that they share what is remembered."""
-    words = type.words if isinstance(type, t.Choice) else None
+    words = type.words if isinstance(type, types.Choice) else None
     return _kinds.setdefault((type.__class__, words), type)
 
 
@@ -59,22 +59,22 @@ _kinds: dict[Any, TypeEngine[Any]] = {}
 
 @cache
 def _encoder(type: TypeEngine[Any], database: str) -> Converter | None:
-    if isinstance(type, t.Json):
+    if isinstance(type, types.Json):
         return lambda value: msgspec.json.encode(value).decode()
-    if isinstance(type, t.Id | t.Moment | t.Choice):
+    if isinstance(type, types.Id | types.Moment | types.Choice):
         return lru_cache(_REMEMBERED)(partial(type.process_bind_param, dialect=dialect_of(database)))
-    if isinstance(type, t.Words):
+    if isinstance(type, types.Words):
         return partial(type.process_bind_param, dialect=dialect_of(database))
     return None
 
 
 @cache
 def _decoder(type: TypeEngine[Any], database: str) -> Converter | None:
-    if isinstance(type, t.Json):
+    if isinstance(type, types.Json):
         return msgspec.json.decode
-    if isinstance(type, t.Id | t.Moment | t.Choice):
+    if isinstance(type, types.Id | types.Moment | types.Choice):
         return lru_cache(_REMEMBERED)(partial(type.process_result_value, dialect=dialect_of(database)))
-    if isinstance(type, t.Words):  # somebody's words, which may be purged: they are not remembered
+    if isinstance(type, types.Words):  # somebody's words, which may be purged: they are not remembered
         return partial(type.process_result_value, dialect=dialect_of(database))
     if isinstance(type, Boolean) and database == "sqlite":
         return bool
@@ -97,7 +97,7 @@ def _raw(type: TypeEngine[Any], value: Any, database: str) -> Any:
     return encode(value)
 
 
-_ID, _TIME = t.Id(), t.Moment()
+_ID, _TIME = types.Id(), types.Moment()
 
 
 def decode_rows(rows: Sequence[Sequence[Any]], decoders: Sequence[Converter | None]) -> Iterable[tuple[Any, ...]]:

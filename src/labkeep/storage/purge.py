@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Table, bindparam, delete, func, or_, select, update
 
 from labkeep.core.lifecycle import State
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -131,7 +132,7 @@ def adopt(tx: Tx, organization_id: str, strays: Mapping[str, int]) -> list[str]:
             "size": size,
             "refs": 0,
             "swept_at": tx.now,
-            "created_at": t.EPOCH,
+            "created_at": types.EPOCH,
         }
         for digest, size in strays.items()
         if digest not in known

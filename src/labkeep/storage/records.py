@@ -30,6 +30,7 @@ from labkeep.core.entities import Artifact, ArtifactVersion, Document, Item, Pro
 from labkeep.core.errors import AlreadyExists, Gone, Illegal, NotFound, Stale
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.prepared import Converter, Prepared, decode_rows, decoder, raw_id
 from labkeep.storage.transaction import Tx
@@ -134,7 +135,7 @@ def get(tx: Tx, entity: type[E], actor: Actor, id: str, *, states: Collection[St
 
 @cache
 def _getter(entity: type[Item], database: str, lock: bool) -> Prepared:
-    query = _prepared_select(entity).where(t.items.c.id == bindparam("id", type_=t.Id()))
+    query = _prepared_select(entity).where(t.items.c.id == bindparam("id", type_=types.Id()))
     return Prepared(query.with_for_update(of=t.items) if lock else query, database)
 
 
@@ -192,7 +193,7 @@ def find(tx: Tx, entity: type[E], actor: Actor, *, parent_id: str, handle: str, 
 def _finder(entity: type[Item], database: str, of_type: bool) -> Prepared:
     c = t.items.c
     query = _prepared_select(entity).where(
-        c.parent_id == bindparam("parent", type_=t.Id()),
+        c.parent_id == bindparam("parent", type_=types.Id()),
         c.kind == kind_of(entity),
         c.handle == bindparam("handle", type_=c.handle.type),
         t.holds_name(t.items),
@@ -205,7 +206,7 @@ def _finder(entity: type[Item], database: str, of_type: bool) -> Prepared:
 def _prepared_select(entity: type[Item]) -> Select[Any]:
     c = t.items.c
     scope = (("organization", c.organization_id), ("workspace", c.workspace_id))
-    return _SELECT[entity].where(*[column == bindparam(name, type_=t.Id()) for name, column in scope])
+    return _SELECT[entity].where(*[column == bindparam(name, type_=types.Id()) for name, column in scope])
 
 
 def _raw_scope(tx: Tx, actor: Actor) -> dict[str, Any]:

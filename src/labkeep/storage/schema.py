@@ -10,7 +10,7 @@ from labkeep.core.errors import Unavailable
 from labkeep.storage.statistics import teach
 from labkeep.storage.tables import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A test holds that tables and migrations agree."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -16,6 +16,7 @@ from labkeep.core.filters import Query, state_filter
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import State, parse_state
 from labkeep.core.query import parse
+from labkeep.storage import column_types as types
 from labkeep.storage import records
 from labkeep.storage import tables as t
 from labkeep.storage.conditions import Conditions, entries, literals
@@ -129,11 +130,11 @@ def load(tx: Tx, actor: Actor, entity: type[E], ids: Sequence[Any]) -> list[E]:
 @cache
 def _loader(entity: type[Item], database: str, size: int) -> Prepared:
     c = t.items.c
-    ids = [bindparam(f"id{number}", type_=t.Id()) for number in range(size)]
+    ids = [bindparam(f"id{number}", type_=types.Id()) for number in range(size)]
     query = select(*records.columns_of(entity)).select_from(records.source_of(entity))
     query = query.where(
-        c.organization_id == bindparam("organization", type_=t.Id()),
-        c.workspace_id == bindparam("workspace", type_=t.Id()),
+        c.organization_id == bindparam("organization", type_=types.Id()),
+        c.workspace_id == bindparam("workspace", type_=types.Id()),
         c.id.in_(ids),
     )
     return Prepared(query, database)

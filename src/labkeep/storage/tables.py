@@ -1,24 +1,19 @@
 """The one schema, for SQLite and PostgreSQL. Every table of a tenant leads its key with ``organization_id``.
 
-Ids are stored as 16 bytes, times as microseconds since the epoch, JSON as text that the database never looks into:
-whatever is filtered on has a column or a row in ``fields``.
+Whatever is filtered on has a column or a row in ``fields``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
     ColumnElement,
-    Dialect,
     Double,
     Index,
     Integer,
@@ -26,119 +21,19 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
-    Uuid,
     and_,
     literal_column,
     text,
 )
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from labkeep.core.errors import Invalid
-from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, OnDelete, Role, State, Status
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FIRST, _LAST = ((end.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND for end in (datetime.min, datetime.max))
-
-
-class Id(TypeDecorator[str]):
-    """A UUID: text in Python, 16 bytes in the database."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Uuid(as_uuid=True) if dialect.name == "postgresql" else LargeBinary(16))
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if not is_id(value):
-            raise Invalid(f"{value[:80]!r} is not an id")
-        return UUID(value) if dialect.name == "postgresql" else bytes.fromhex(value.replace("-", ""))
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        if dialect.name == "postgresql":
-            return str(value)
-        t = value.hex()
-        return f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}"
-
-
-class Moment(TypeDecorator[datetime]):
-    """An aware UTC time: microseconds since the epoch in the database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise Invalid(f"the time {value.isoformat()} does not say how far it is from UTC")
-        moment = (value - EPOCH) // _MICROSECOND
-        if not _FIRST <= moment <= _LAST:  # near the ends, an offset leads out of the calendar
-            raise Invalid(f"the time {value.isoformat()} is out of range")
-        return moment
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else EPOCH + timedelta(microseconds=value)
-
-
-# Text is ordered by code point in both databases.
-_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value as text. The database never looks inside."""
-
-    impl = _TEXT
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else msgspec.json.decode(value)
-
-
-class Choice(TypeDecorator[StrEnum]):
-    """One word of an enumeration."""
-
-    impl = _TEXT
-    cache_ok = True
-
-    def __init__(self, words: type[StrEnum]) -> None:
-        super().__init__()
-        self.words = words
-        self._by_text = {str(word): word for word in words}
-
-    def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
-        return None if value is None else self._by_text[value]
-
-
-class Words(TypeDecorator[tuple[str, ...]]):
-    """A list of words as JSON text."""
-
-    impl = _TEXT
-    cache_ok = True
-
-    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str | None:
-        return "[]" if not value else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:
-        return () if value is None or value == "[]" else _words.decode(value)
-
-
-_words = msgspec.json.Decoder(tuple[str, ...])
+from labkeep.storage.column_types import TEXT, Choice, Id, Json, Moment, Words
 
 metadata = MetaData()
+
+
+def _default(sql: str | None) -> Any:
+    return None if sql is None else text(sql)
 
 
 def _id(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[str]:
@@ -146,15 +41,15 @@ def _id(name: str, comment: str, *, key: bool = False, null: bool = False) -> Co
 
 
 def _text(name: str, comment: str, *, key: bool = False, null: bool = False, default: str | None = None) -> Column[str]:
-    return Column(name, _TEXT, primary_key=key, nullable=null, server_default=default, comment=comment)
+    return Column(name, TEXT, primary_key=key, nullable=null, server_default=_default(default), comment=comment)
 
 
 def _time(name: str, comment: str, *, null: bool = False) -> Column[datetime]:
     return Column(name, Moment, nullable=null, comment=comment)
 
 
-def _json(name: str, comment: str) -> Column[Any]:
-    return Column(name, Json, nullable=False, comment=comment)
+def _json(name: str, comment: str, *, default: str | None = None) -> Column[Any]:
+    return Column(name, Json, nullable=False, server_default=_default(default), comment=comment)
 
 
 def _choice(name: str, words: type[StrEnum], comment: str) -> Column[StrEnum]:
@@ -165,8 +60,16 @@ def _words_column(name: str, comment: str) -> Column[tuple[str, ...]]:
     return Column(name, Words, nullable=False, comment=comment)
 
 
-def _int(name: str, comment: str, *, key: bool = False, null: bool = False) -> Column[int]:
-    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=null, comment=comment)
+def _int(name: str, comment: str, *, key: bool = False, null: bool = False, default: str | None = None) -> Column[int]:
+    return Column(
+        name,
+        BigInteger,
+        primary_key=key,
+        autoincrement=False,
+        nullable=null,
+        server_default=_default(default),
+        comment=comment,
+    )
 
 
 def _flag(name: str, comment: str) -> Column[bool]:
@@ -184,8 +87,13 @@ organizations = Table(
     "organizations",
     metadata,
     _id("id", "The tenant.", key=True),
-    Column("name", _TEXT, nullable=False, unique=True, comment="Unique on the server."),
+    Column("name", TEXT, nullable=False, unique=True, comment="Unique on the server."),
     _time("created_at", "When it was made."),
+    _json(
+        "settings",
+        "Lifecycle settings that hold for all of it, unless something inside says otherwise.",
+        default="'{}'",
+    ),
     comment="Tenants.",
 )
 
@@ -196,6 +104,11 @@ workspaces = Table(
     _id("id", "The workspace.", key=True),
     _text("name", "Unique in the organization."),
     _time("created_at", "When it was made."),
+    _json(
+        "settings",
+        "Lifecycle settings that hold for all of it, unless something inside says otherwise.",
+        default="'{}'",
+    ),
     Index("workspaces_name", "organization_id", "name", unique=True),
     comment="Rooms of a tenant.",
 )
@@ -229,6 +142,8 @@ api_keys = Table(
     _time("created_at", "When it was made."),
     _time("expires_at", "When it stops working.", null=True),
     _time("revoked_at", "When it was revoked.", null=True),
+    _time("suspended_at", "When the circuit breaker stopped it; null while it works.", null=True),
+    _int("daily_trash", "Objects it may trash in 24 hours; null for the server's setting.", null=True),
     comment="API keys; secrets are never stored.",
 )
 
@@ -258,6 +173,7 @@ items = Table(
     _text("created_by", "Who made it."),
     _time("created_at", "When it was made."),
     _time("updated_at", "When it was last edited."),
+    _text("name_digest", "SHA-256 of the name, once purged.", default="''"),
     Index("items_parent", "organization_id", "parent_id", "kind", "state", "id"),
     Index("items_project", "organization_id", "project_id", "kind", "state", "id"),
     Index("items_created", "organization_id", "project_id", "kind", "state", "created_at", "id"),
@@ -411,7 +327,7 @@ fields = Table(
     _id("project_id", "The project."),
     _text("type", "n number, b flag (as 0 or 1), t text, o anything else."),
     Column("num", Double, nullable=True, comment="The number or flag."),
-    Column("text", _TEXT, nullable=True, comment="The first characters of the text."),
+    Column("text", TEXT, nullable=True, comment="The first characters of the text."),
     Index(
         "fields_num",
         "project_id",
@@ -587,6 +503,10 @@ deletions = Table(
     _text("purged_by", "Who asked for the purge."),
     _text("commitment", "SHA-256 over what was to be purged."),
     _json("verification", "What reading every store again found."),
+    _int("items", "How many objects it took.", default="0"),
+    _text("purge_requested_by", "Who asked for the purge, where two persons must agree.", default="''"),
+    _time("purge_requested_at", "When that was.", null=True),
+    Index("deletions_key", "organization_id", "key_id", "created_at"),
     Index("deletions_workspace", "organization_id", "workspace_id", "id"),
     Index("deletions_hash", "organization_id", "plan_hash"),
     Index("deletions_due", "state", "restorable_until"),
@@ -652,6 +572,8 @@ audit_heads = Table(
     _organization(),
     _int("seq", "Number of the newest event."),
     _text("hash", "Its hash."),
+    _int("pruned_seq", "Number of the newest event that its own retention dropped.", default="0"),
+    _text("pruned_hash", "Its hash: what the oldest kept event follows from.", default="''"),
     comment="End of each chain; locked while one transaction extends it.",
 )
 
@@ -665,7 +587,7 @@ jobs = Table(
     _text("dedupe", "At most one unfinished job has this value; null for no limit.", null=True),
     _json("payload", "Its arguments: ids, never content."),
     _text("actor", "On whose behalf."),
-    _text("state", "queued, running, done or failed."),
+    _text("state", "queued, running, paused, done, failed or cancelled."),
     Column("attempts", SmallInteger, nullable=False, comment="Times it was started."),
     _int("done", "Items done."),
     _int("total", "Items in all; 0 when unknown."),
@@ -676,6 +598,7 @@ jobs = Table(
     _time("lease_until", "When another worker may take it over.", null=True),
     _text("worker", "Who holds the lease."),
     _time("finished_at", "When it ended.", null=True),
+    _text("wanted", "run, pause or cancel: what its owner asks of it.", default="'run'"),
     Index("jobs_due", "state", "run_at"),
     Index(
         "jobs_dedupe",
@@ -698,4 +621,249 @@ idempotency_keys = Table(
     _time("created_at", "When."),
     Index("idempotency_created", "created_at"),
     comment="Answers to requests that may be sent twice.",
+)
+
+job_items = Table(
+    "job_items",
+    metadata,
+    _organization(),
+    _id("job_id", "The job.", key=True),
+    _id("item_id", "The object.", key=True),
+    _text("outcome", "What became of it: trashed, already, blocked …"),
+    _text("reason", "Why, when it stayed as it was."),
+    comment="Results of jobs, object by object.",
+    **_COMPACT,
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    _organization(),
+    _id("id", "The hold.", key=True),
+    _id("workspace_id", "The workspace."),
+    _text("matter", "The case or reason that it serves."),
+    _text("custodian", "Who answers for it."),
+    _text("reason", "Why."),
+    _text("kind", "Kind of what the standing query looks for; empty when it names objects."),
+    _text("q", "The standing query: it also catches what comes later."),
+    _id("project_id", "The project to which the query is limited.", null=True),
+    _text("state", "active or lifted."),
+    _text("created_by", "Who set it."),
+    _time("created_at", "When it was set."),
+    _text("lifted_by", "Who lifted it."),
+    _text("lift_reason", "Why."),
+    _time("lifted_at", "When it was lifted.", null=True),
+    Index("holds_workspace", "organization_id", "workspace_id", "state", "id"),
+    comment="Legal holds.",
+)
+
+hold_items = Table(
+    "hold_items",
+    metadata,
+    _organization(),
+    _id("hold_id", "The hold.", key=True),
+    _id("item_id", "The object that it names.", key=True),
+    Index("hold_items_item", "organization_id", "item_id"),
+    comment="Objects that holds name by id.",
+    **_COMPACT,
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    _organization(),
+    _id("id", "The policy.", key=True),
+    _id("workspace_id", "The workspace; null for the whole organization.", null=True),
+    _id("project_id", "The project; null for the whole workspace.", null=True),
+    _text("name", "What people call it."),
+    _json("body", "Rules and conditions."),
+    _flag("enabled", "Whether it runs by itself."),
+    _int("every_s", "Seconds between two runs."),
+    _text("created_by", "Who made it."),
+    _time("created_at", "When it was made."),
+    _time("updated_at", "When it was last edited."),
+    _time("last_run_at", "When it last ran to its end.", null=True),
+    _time("next_run_at", "When it is due.", null=True),
+    Index("policies_due", "enabled", "next_run_at"),
+    Index("policies_name", "organization_id", "workspace_id", "project_id", "name"),
+    comment="Retention policies.",
+)
+
+policy_reports = Table(
+    "policy_reports",
+    metadata,
+    _organization(),
+    _id("id", "The report.", key=True),
+    _id("policy_id", "The policy that ran."),
+    _text("state", "running, done or failed."),
+    _json("counts", "Objects by action and kind."),
+    _json("body", "Deletions and jobs it caused, what was blocked and why; ids, never content."),
+    _time("created_at", "When it began."),
+    _time("finished_at", "When it ended.", null=True),
+    Index("policy_reports_policy", "organization_id", "policy_id", "id"),
+    comment="What each run of a policy did.",
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    _id("id", "The key.", key=True),
+    Column("public", LargeBinary(32), nullable=False, comment="Ed25519, public part."),
+    Column("private", LargeBinary, nullable=False, comment="Private part; wrapped when there is a master key."),
+    _time("created_at", "When it was made."),
+    _time("retired_at", "When another took its place; it still verifies what it signed.", null=True),
+    comment="The server's own keys for receipts and checkpoints.",
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    _organization(),
+    _id("id", "The receipt.", key=True),
+    _id("workspace_id", "The workspace."),
+    _text("kind", "purge or erasure."),
+    _id("subject_id", "The deletion or erasure request that it is about."),
+    _json("body", "What was signed."),
+    _id("signing_key_id", "With which key."),
+    _text("signature", "Ed25519 over the canonical body, base64."),
+    _time("created_at", "When it was signed."),
+    Index("receipts_workspace", "organization_id", "workspace_id", "id"),
+    Index("receipts_subject", "organization_id", "subject_id"),
+    comment="Signed proofs of what is gone.",
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    _organization(),
+    _int("seq", "Number of the event it covers.", key=True),
+    _text("hash", "Hash of that event."),
+    _id("signing_key_id", "With which key."),
+    _text("signature", "Ed25519 over organization, number, hash and time, base64."),
+    _time("created_at", "When it was signed."),
+    comment="Signed points of the audit chains.",
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    _organization(),
+    _id("owner_id", "Run, document, artifact version or project.", key=True),
+    Column("wrapped", LargeBinary, nullable=True, comment="The key under the master key; null once destroyed."),
+    _text("master", "Which master key wraps it."),
+    _time("created_at", "When it was made."),
+    _time("destroyed_at", "When it was destroyed.", null=True),
+    comment="Keys of encrypted objects; destroying one makes every copy of what it encrypts unreadable.",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    _organization(),
+    _id("id", "The request.", key=True),
+    _id("workspace_id", "The workspace."),
+    _text("field", "The declared field that names the person: metadata.user_id …; empty for a search everywhere."),
+    _text("subject", "Who is erased; empty once done."),
+    _text("subject_digest", "SHA-256 of it, which stays."),
+    _text("action", "redact or delete."),
+    _text("state", "open, running, done, partly_held or cancelled."),
+    _text("reason", "Why."),
+    _text("ticket", "Reference to somebody's ticket."),
+    _text("created_by", "Who asked."),
+    _time("created_at", "When."),
+    _time("due_at", "Until when it must be answered."),
+    _time("finished_at", "When it was done.", null=True),
+    _json("report", "What was found, redacted, deleted and held: counts and ids."),
+    _id("receipt_id", "The receipt.", null=True),
+    Index("erasures_workspace", "organization_id", "workspace_id", "id"),
+    comment="Requests to erase one person.",
+)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    _organization(),
+    _text("digest", "SHA-256 over declared field and value.", key=True),
+    _id("owner_id", "Run or document.", key=True),
+    _text("row_id", "The row.", key=True),
+    Index("subjects_owner", "organization_id", "owner_id", "row_id"),
+    comment="Which rows speak of whom, by the declared fields.",
+    **_COMPACT,
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    _organization(),
+    _id("id", "The removal.", key=True),
+    _id("workspace_id", "The workspace."),
+    _id("item_id", "The object that it was removed from."),
+    _text("part", "row, metric, file or console."),
+    _text("ref", "Which: row id, metric key or path; empty once purged."),
+    _int("count", "Rows or lines removed."),
+    _int("bytes", "Bytes that they took."),
+    _text("state", "trashed, restored or purged."),
+    _text("reason", "Why."),
+    _text("ticket", "Reference to somebody's ticket."),
+    _text("actor", "Who."),
+    _id("key_id", "With which key."),
+    _json("body", "What puts it back; empty once purged."),
+    _time("created_at", "When."),
+    _time("restorable_until", "When it may be purged."),
+    _time("purged_at", "When it was gone.", null=True),
+    Index("removals_item", "organization_id", "item_id", "id"),
+    Index("removals_due", "state", "restorable_until"),
+    comment="Parts that were removed from an object: rows, a metric, a file, console output.",
+)
+
+usage_counters = Table(
+    "usage_counters",
+    metadata,
+    _organization(),
+    _id("workspace_id", "The workspace.", key=True),
+    _text("dimension", "workspace, project, kind, user or tag.", key=True),
+    _text("value", "Which of them.", key=True),
+    _text("state", "live or trashed.", key=True),
+    _int("items", "Objects."),
+    _int("bytes", "Bytes that they hold."),
+    comment="Who holds how much, always up to date.",
+    **_COMPACT,
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    _organization(),
+    _id("id", "The webhook.", key=True),
+    _id("workspace_id", "The workspace."),
+    _text("url", "Where events are sent."),
+    _text("secret", "What signs them; never shown again."),
+    _words_column("events", "Names or patterns of events; empty for all."),
+    _flag("enabled", "Whether it is in use."),
+    _text("created_by", "Who made it."),
+    _time("created_at", "When it was made."),
+    _int("seq", "Number of the newest audit event that was looked at."),
+    Index("webhooks_workspace", "organization_id", "workspace_id", "id"),
+    comment="Who is told about what happens.",
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    _organization(),
+    _id("id", "The delivery.", key=True),
+    _id("webhook_id", "To whom."),
+    _int("seq", "The audit event that is told."),
+    _text("subject_id", "What it is about: told in order."),
+    _text("event", "Its name."),
+    _text("state", "waiting, delivered or failed."),
+    Column("attempts", SmallInteger, nullable=False, comment="Times it was tried."),
+    _int("status", "The last HTTP status; 0 when there was none."),
+    _text("error", "The last failure."),
+    _time("created_at", "When it was noted."),
+    _time("run_at", "Not before."),
+    _time("delivered_at", "When it was accepted.", null=True),
+    Index("webhook_deliveries_due", "state", "run_at"),
+    Index("webhook_deliveries_webhook", "organization_id", "webhook_id", "seq"),
+    comment="What webhooks were told, and what waits.",
 )

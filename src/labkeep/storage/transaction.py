@@ -13,8 +13,8 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import AuditEvent
 from labkeep.core.ids import IdSource
 from labkeep.storage.chain import Noted
+from labkeep.storage.column_types import EPOCH
 from labkeep.storage.prepared import bulk
-from labkeep.storage.tables import EPOCH
 
 _MILLISECOND = timedelta(milliseconds=1)
 

@@ -22,6 +22,7 @@ from labkeep.core.entities import Item
 from labkeep.core.fields import FIELDS
 from labkeep.core.filters import And, Compare, Contains, Filter, In, Leaf, Matches, Order
 from labkeep.core.lifecycle import State
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.conditions import TEXT, entries, named, shape_of, taker
 from labkeep.storage.prepared import Prepared, Shelf, raw_id
@@ -160,7 +161,7 @@ _counters = Shelf()
 
 def _counter(database: str, narrow: Sequence[Leaf], has_path: bool) -> Prepared:
     f = t.fields.c
-    found = select(literal(1)).where(f.project_id == bindparam("project", type_=t.Id()))
+    found = select(literal(1)).where(f.project_id == bindparam("project", type_=types.Id()))
     if has_path:
         found = found.where(f.path == bindparam("path", type_=TEXT), f.num.is_not(None))
     for number, leaf in enumerate(narrow):

@@ -13,6 +13,7 @@ from sqlalchemy import Table, select
 from labkeep.core.access import Actor
 from labkeep.core.errors import Invalid
 from labkeep.core.lifecycle import Kind, OnDelete, Role, State, Status
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.database import Database
 from labkeep.storage.opening import open_database
@@ -22,10 +23,10 @@ from labkeep.testing.factories import make_actor
 
 ID = "0195f3a1-7b2c-7def-8123-456789abcdef"
 SAMPLES: dict[type[Any], list[Any]] = {
-    t.Id: [ID, "00000000-0000-0000-0000-000000000000"],
-    t.Moment: [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)],
-    t.Json: [{}, {"a": [1, None, "é\u0000"]}],
-    t.Words: [(), ("a", 'b"', "")],
+    types.Id: [ID, "00000000-0000-0000-0000-000000000000"],
+    types.Moment: [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)],
+    types.Json: [{}, {"a": [1, None, "é\u0000"]}],
+    types.Words: [(), ("a", 'b"', "")],
 }
 WORDS = {"kind": Kind, "state": State, "previous_state": State, "status": Status, "role": Role, "on_delete": OnDelete}
 
@@ -41,10 +42,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 def samples(column: Any, number: int) -> Any:
     """A value for a column; keys differ from row to row."""
     kind = column.type
-    if isinstance(kind, t.Choice):
+    if isinstance(kind, types.Choice):
         return list(kind.words)[number % 2]
-    if isinstance(kind, t.Id):
-        return f"00000000-0000-7000-8000-{number:012}" if column.primary_key else SAMPLES[t.Id][number % 2]
+    if isinstance(kind, types.Id):
+        return f"00000000-0000-7000-8000-{number:012}" if column.primary_key else SAMPLES[types.Id][number % 2]
     for known, values in SAMPLES.items():
         if isinstance(kind, known):
             return values[number % 2]
@@ -106,7 +107,7 @@ def test_what_is_no_id_never_gets_to_the_driver(name: str) -> None:
 
 
 def test_nothing_comes_of_no_rows() -> None:
-    assert list(decode_rows([], [None, decoder(t.Json(), "sqlite")])) == []
+    assert list(decode_rows([], [None, decoder(types.Json(), "sqlite")])) == []
 
 
 def test_a_statement_is_made_once_for_its_columns_in_whatever_order() -> None:
