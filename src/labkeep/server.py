@@ -33,7 +33,7 @@ from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.jobs import release_all
 from labkeep.settings import Settings
-from labkeep.storage import check
+from labkeep.storage import check, master_key
 from labkeep.storage.database import utc_now
 from labkeep.storage.opening import open_blobs, open_database, open_reader
 from labkeep.worker.jobs import NOBODY, Worker
@@ -65,12 +65,14 @@ class _OnDemand:
 def open_store(settings: Settings) -> Store:
     """The database, the blobs and the settings that belong together. Unavailable when the folder is in use."""
     data = Path(settings.data)
+    master = master_key.load(settings.master_key, settings.master_key_file)
     if not settings.database_url or not settings.blobs_url:
         data.mkdir(parents=True, exist_ok=True)
     database = open_database(settings.database_url, data=data, readers=settings.readers)
     database.grace_days = settings.grace_days
     database.seal_min_rows = settings.seal_min_rows
     database.seal_every_rows = settings.seal_every_rows
+    database.master, database.site = master, settings.public_url
     blobs = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
     return Store(database, blobs, settings)
 

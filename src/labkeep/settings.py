@@ -45,6 +45,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     blobs_options: Annotated[dict[str, str], _doc("Options for the object store: endpoint, region, keys.")] = {}
     admin_key: Annotated[str, _doc("The first owner's key on an empty store; generated and printed when unset.")] = ""
+    master_key: Annotated[
+        str,
+        _doc(
+            "32 bytes in base64 or hex, under which the store's own secret keys are wrapped; kept outside of the store."
+        ),
+    ] = ""
+    master_key_file: Annotated[str, _doc("File that holds the master key, instead of master_key.")] = ""
     embedded_worker: Annotated[bool, _doc("Run background jobs inside the server process.")] = True
     readers: Annotated[int, Meta(ge=1, le=64, description="Database connections for reading.")] = 4
     grace_days: Annotated[

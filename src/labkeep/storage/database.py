@@ -23,6 +23,7 @@ from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError,
 from labkeep.core.access import Actor
 from labkeep.core.errors import AlreadyExists, Corrupt, Invalid, LabkeepError, Unavailable
 from labkeep.core.ids import IdSource
+from labkeep.storage.master_key import MasterKey
 from labkeep.storage.transaction import Tx
 
 log = logging.getLogger("labkeep.database")
@@ -56,6 +57,8 @@ class Database(ABC):
         self.grace_days = 30
         self.seal_min_rows = 5_000
         self.seal_every_rows = 200_000
+        self.master: MasterKey | None = None
+        self.site = ""
         self._opened = time.monotonic()
         self.job_waiting = threading.Event()
         """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
@@ -102,6 +105,8 @@ class Database(ABC):
             self.grace_days,
             self.seal_min_rows,
             self.seal_every_rows,
+            self.master,
+            self.site,
         )
 
 

@@ -14,6 +14,7 @@ from labkeep.core.entities import AuditEvent
 from labkeep.core.ids import IdSource
 from labkeep.storage.chain import Noted
 from labkeep.storage.column_types import EPOCH
+from labkeep.storage.master_key import MasterKey
 from labkeep.storage.prepared import bulk
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -34,6 +35,8 @@ class Tx:
         grace_days: int = 30,
         seal_min_rows: int = 5_000,
         seal_every_rows: int = 200_000,
+        master: MasterKey | None = None,
+        site: str = "",
     ) -> None:
         self.connection = connection
         self.now = now
@@ -44,6 +47,10 @@ class Tx:
         """Rows of a stream that make sealing it worthwhile when its run has ended."""
         self.seal_every_rows = seal_every_rows
         """Unsealed rows at which a growing stream is sealed."""
+        self.master = master
+        """Wraps the secret keys of the store; None where the settings give none."""
+        self.site = site
+        """Public address of the server, as the settings say it; may be empty."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids
