@@ -12,6 +12,7 @@ from labkeep import Labkeep
 from labkeep.core.entities import Document, Project, Run
 from labkeep.core.errors import AlreadyExists
 from labkeep.core.lifecycle import Status
+from tests.conformance.native_wandb import WANDB
 from tests.conformance.server import LiveServer
 
 Check = Callable[[Labkeep, LiveServer], None]
@@ -98,4 +99,5 @@ NATIVE: dict[str, Check] = {
     "braintrust-s02_init_log_fetch": every_row_of_the_log_is_there,
     "braintrust-s03_rest_experiment_crud_delete": deletes_are_in_the_trash_and_come_back_for_both,
     "braintrust-s05_dataset_versions": a_dataset_is_a_document_that_can_be_read_as_it_was,
+    **WANDB,
 }
