@@ -110,6 +110,12 @@ SAMPLES: dict[str, Sample] = {
     "deletions_purge_item": Sample("run.purge", {"id": "$trashed"}),
     "deletions_set_lock": Sample("run.lock", {"id": "$other", "locked": True}),
     "deletions_get_item": Sample("run.read", {"id": "$other"}),
+    "holds_list_": Sample("hold.read"),
+    "holds_set_": Sample("hold.set", {"matter": "a case", "ids": ["$held"], "reason": "asked for"}),
+    "holds_preview": Sample("hold.set", {"kind": "run", "project": "$project", "q": 'config.of = "this world"'}),
+    "holds_get": Sample("hold.read", {"id": "$hold"}),
+    "holds_held": Sample("hold.read", {"id": "$hold"}),
+    "holds_lift": Sample("hold.lift", {"id": "$hold", "reason": "closed"}),
     "audits_list_": Sample("audit.read", {"id": "$run"}),
     "audits_verify": Sample("audit.read"),
     "jobs_list_": Sample("job.read"),
@@ -202,7 +208,7 @@ class Api(NamedTuple):
     def world(self, name: str) -> World:
         """A project of that name, with one of everything in it."""
         project = self.ok("POST", "/projects", name=name)["id"]
-        runs = {each: self._run(project) for each in ("run", "other", "spare", "trashed", "purged")}
+        runs = {each: self._run(project) for each in ("run", "other", "spare", "trashed", "purged", "held")}
         document = self.ok(
             "POST", "/documents", project=project, type="prompt", name=f"{name} text", body={"text": "first"}
         )
@@ -224,6 +230,7 @@ class Api(NamedTuple):
             "link": link["id"],
             "deletion": self._trash(runs["trashed"]),
             "job": self.ok("POST", f"/deletions/{gone}/purge")["job_id"],
+            "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
             "key": self.key_for(f"{name} guest", "viewer")["id"],
         }
 

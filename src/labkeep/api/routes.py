@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkeep.core import commands as c
+from labkeep.core import commands_holds as h
 from labkeep.core import entities as e
 from labkeep.http.wire import Endpoint
 from labkeep.operations import (
@@ -20,6 +21,7 @@ from labkeep.operations import (
     environments,
     experiments,
     files,
+    holds,
     jobs,
     projects,
     rows,
@@ -227,6 +229,15 @@ LIFECYCLE = [
     _read("/items/{id}", c.Get, deletions.get_item, e.Item, "Get any object by id"),
 ]
 
+HOLDS = [
+    _read("/holds", h.ListHolds, holds.list_, c.Page[e.Hold], "List legal holds"),
+    _write("POST", "/holds", h.SetHold, holds.set_, e.Hold, "Set a legal hold", 201),
+    _write("POST", "/holds/preview", h.HoldScope, holds.preview, h.HoldPreview, "What a legal hold would cover now"),
+    _read("/holds/{id}", c.Get, holds.get, e.Hold, "Get a legal hold"),
+    _read("/holds/{id}/items", h.ListHeld, holds.held, c.Page[e.Item], "What a legal hold covers now"),
+    _write("POST", "/holds/{id}/lift", h.LiftHold, holds.lift, e.Hold, "Lift a legal hold"),
+]
+
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
@@ -246,5 +257,6 @@ ENDPOINTS: list[Endpoint] = [
     *FILES,
     *ENVIRONMENTS,
     *LIFECYCLE,
+    *HOLDS,
     *RECORDS,
 ]

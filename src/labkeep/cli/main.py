@@ -30,6 +30,7 @@ SECTIONS = {
         "purge": "labkeep.cli.lifecycle:purge",
         "lock": "labkeep.cli.lifecycle:lock",
         "unlock": "labkeep.cli.lifecycle:unlock",
+        "hold": "labkeep.cli.holds:hold",
         "trashed": "labkeep.cli.deletions:trashed",
         "deletions": "labkeep.cli.deletions:deletions",
     },

@@ -28,6 +28,9 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "project.trash": Role.maintainer,
     "project.purge": Role.owner,
     "rules.write": Role.maintainer,
+    "hold.read": Role.maintainer,
+    "hold.set": Role.maintainer,
+    "hold.lift": Role.owner,
     "environment.write": Role.editor,
     "key.read": Role.editor,
     "key.write": Role.owner,
@@ -44,7 +47,10 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 
 AGENT_DENIED = frozenset(
     # Nor may an agent get itself a key, or a member, without the flag.
-    {f"{kind}.purge" for kind in Kind} | {"key.write", "member.write", "workspace.write", "rules.write"}
+    {f"{kind}.purge" for kind in Kind}
+    | {"key.write", "member.write", "workspace.write", "rules.write"}
+    # Nor does a program decide what a court may want to see.
+    | {"hold.read", "hold.set", "hold.lift"}
 )
 """Permissions that a key with the agent flag never has, whatever its role."""
 

@@ -253,6 +253,28 @@ class DeletionMember(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str = "trashed"
 
 
+class Hold(Entity, frozen=True, kw_only=True):
+    """A legal hold: what it covers cannot be removed by anybody until it is lifted.
+
+    It names objects by id, or has a standing query over one ``kind`` that also covers what comes later.
+    """
+
+    workspace_id: str
+    matter: str
+    custodian: str = ""
+    reason: str = ""
+    kind: str = ""
+    """Of what the standing query looks for; empty when it names objects."""
+    q: str = ""
+    project_id: str | None = None
+    state: str = "active"
+    """active or lifted."""
+    created_by: str = ""
+    lifted_by: str = ""
+    lift_reason: str = ""
+    lifted_at: datetime | None = None
+
+
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One link of the organization's audit chain. Holds ids, counts and digests, never content."""
 

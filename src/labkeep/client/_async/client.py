@@ -13,6 +13,7 @@ from labkeep.client._async.artifacts import AsyncArtifacts, AsyncBlobs, AsyncFil
 from labkeep.client._async.connection import AsyncConnection
 from labkeep.client._async.documents import AsyncDocuments
 from labkeep.client._async.experiments import AsyncExperiments
+from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncJobs, AsyncTrash, AsyncUsages
@@ -85,6 +86,7 @@ class AsyncLabkeep:
         self.items = AsyncAnyItems(connection)
         self.deletions = AsyncDeletions(connection)
         self.trash = AsyncTrash(connection)
+        self.holds = AsyncHolds(connection)
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)

@@ -14,6 +14,7 @@ from labkeep.client._sync.artifacts import Artifacts, Blobs, Files
 from labkeep.client._sync.connection import Connection
 from labkeep.client._sync.documents import Documents
 from labkeep.client._sync.experiments import Experiments
+from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.records import Audit, Deletions, Jobs, Trash, Usages
@@ -86,6 +87,7 @@ class Labkeep:
         self.items = AnyItems(connection)
         self.deletions = Deletions(connection)
         self.trash = Trash(connection)
+        self.holds = Holds(connection)
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)

@@ -1,0 +1,71 @@
+"""Legal holds: what nobody and nothing may remove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labkeep.client import requests
+from labkeep.client._async.connection import AsyncConnection, AsyncPages
+from labkeep.core.commands_holds import HoldPreview
+from labkeep.core.entities import Hold, Item
+
+
+class AsyncHolds:
+    """``client.holds``: legal holds. What one covers cannot be removed by anybody until it is lifted."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def set(
+        self,
+        matter: str,
+        *,
+        ids: Sequence[str] | None = None,
+        kind: str | None = None,
+        q: str | None = None,
+        project: str | None = None,
+        custodian: str | None = None,
+        reason: str | None = None,
+    ) -> Hold:
+        """Hold ``ids``, or whatever of a ``kind`` matches ``q`` (in ``project``), now and later, for ``matter``.
+
+        What lies inside of a held project, artifact or experiment is held with it.
+        """
+        return await self._connection.write(Hold, "POST", requests.path("/holds"), requests.given(locals()))
+
+    async def preview(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        kind: str | None = None,
+        q: str | None = None,
+        project: str | None = None,
+    ) -> HoldPreview:
+        """What such a hold would cover now: counts by kind, bytes, and the first 100 objects. Nothing is set."""
+        fields = requests.given(locals())
+        return await self._connection.write(HoldPreview, "POST", requests.path("/holds/preview"), fields)
+
+    async def lift(self, id: str, *, reason: str) -> Hold:
+        """Lift a hold: what it alone covered can be removed again."""
+        path = requests.path("/holds/{id}/lift", id=id)
+        return await self._connection.write(Hold, "POST", path, {"reason": reason})
+
+    async def get(self, id: str, *, include: str | None = None) -> Hold:
+        """One hold."""
+        return await self._connection.read(Hold, requests.path("/holds/{id}", id=id), include=include)
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        item_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[Hold]:
+        """Holds, newest first: active or lifted ones, or with ``item_id`` those that hold this object now."""
+        return self._connection.pages(Hold, requests.path("/holds"), **requests.given(locals()))
+
+    def items(self, id: str, *, limit: int | None = None, cursor: str | None = None) -> AsyncPages[Item]:
+        """What a hold covers now, with what lies in it."""
+        path = requests.path("/holds/{id}/items", id=id)
+        return self._connection.pages(Item, path, limit=limit, cursor=cursor)

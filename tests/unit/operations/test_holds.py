@@ -1,0 +1,254 @@
+"""Legal holds: what they cover, who may set and lift them, and that what they cover is named when it must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from labkeep.core.access import Actor
+from labkeep.core.commands import CreateArtifactVersion, Get, ItemVerb, ListAudit, ManifestEntry
+from labkeep.core.commands_holds import HoldScope, LiftHold, ListHeld, ListHolds, SetHold
+from labkeep.core.entities import ArtifactVersion, Hold, Project
+from labkeep.core.errors import Forbidden, Gone, Held, Invalid, NotFound
+from labkeep.operations import Store, artifacts, audits, deletions, files, holds
+from labkeep.storage.database_postgres import Postgres
+from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run, make_store
+
+
+class Lab(NamedTuple):
+    """A store with an owner and a project."""
+
+    store: Store
+    owner: Actor
+    project: Project
+
+    def do(self, operation: Any, command: Any, actor: Actor | None = None) -> Any:
+        return self.store.database.write(operation, actor or self.owner, command)
+
+    def run(self, **fields: Any) -> str:
+        return make_run(self.store.database, self.owner, self.project, **{"status": "finished", **fields}).id
+
+    def hold(self, matter: str = "a case", **scope: Any) -> Hold:
+        found: Hold = self.do(holds.set_, SetHold(matter=matter, **scope))
+        return found
+
+    def version(self, content: bytes) -> ArtifactVersion:
+        with files.begin(self.store, self.owner) as upload:
+            upload.write(content)
+            stored = upload.finish()
+        files.keep(self.store, self.owner, stored)
+        entry = ManifestEntry(path="weights", digest=stored.digest)
+        command = CreateArtifactVersion(project=self.project.id, name="model", files=[entry])
+        found: ArtifactVersion = self.do(artifacts.create_version, command)
+        return found
+
+    def holding(self, *ids: str) -> dict[str, list[str]]:
+        found = self.do(holds.holding, list(ids))
+        return {id: [hold.id for hold in each] for id, each in found.items()}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    with make_store(tmp_path) as store:
+        if request.param == "postgresql":
+            postgres = Postgres(request.getfixturevalue("postgres_url"), readers=2, clock=FixedClock())
+            store = store._replace(database=postgres)
+        owner = make_actor(store.database)
+        yield Lab(store, owner, make_project(store.database, owner))
+        if request.param == "postgresql":
+            store.database.close()
+
+
+def test_a_hold_on_an_id_covers_that_object_and_its_containers_alone(lab: Lab) -> None:
+    held, free = lab.run(), lab.run()
+    hold = lab.hold(ids=[held])
+    assert lab.holding(held, free, lab.project.id) == {held: [hold.id], lab.project.id: [hold.id]}
+
+
+def test_a_hold_on_a_project_covers_all_that_is_in_it_now_and_later(lab: Lab) -> None:
+    before = lab.run()
+    hold = lab.hold(ids=[lab.project.id])
+    after = lab.run()
+    elsewhere = make_run(lab.store.database, lab.owner).id
+    assert lab.holding(before, after, elsewhere) == {before: [hold.id], after: [hold.id]}
+
+
+def test_a_hold_on_an_artifact_covers_its_versions(lab: Lab) -> None:
+    first = lab.version(b"first")
+    hold = lab.hold(ids=[first.parent_id])
+    assert lab.holding(first.id) == {first.id: [hold.id]}
+
+
+def test_a_hold_on_a_version_covers_its_artifact_but_not_the_versions_beside_it(lab: Lab) -> None:
+    versions = [lab.version(content) for content in (b"first", b"second")]
+    lab.hold(ids=[versions[0].id])
+    assert lab.holding(versions[0].parent_id).keys() == {versions[0].parent_id}
+    assert versions[1].id not in lab.holding(*(version.id for version in versions))
+
+
+def test_a_hold_on_an_experiment_covers_its_runs(lab: Lab) -> None:
+    document = make_document(lab.store.database, lab.owner, lab.project, type="experiment")
+    run = lab.run(document_id=document.id)
+    assert lab.holding(run) == {}
+    hold = lab.hold(ids=[document.id])
+    assert lab.holding(run) == {run: [hold.id]}
+
+
+def test_a_standing_query_covers_what_matches_now_and_later_in_every_state(lab: Lab) -> None:
+    gone, other = lab.run(tags=("released",)), lab.run()
+    lab.do(deletions.trash_item, ItemVerb(id=gone))
+    hold = lab.hold(kind="run", q='tag = "released"', project=lab.project.name)
+    later = lab.run(tags=("released",))
+    assert lab.holding(gone, other, later) == {gone: [hold.id], later: [hold.id]}
+
+
+def test_a_standing_query_limited_to_a_project_covers_nothing_elsewhere(lab: Lab) -> None:
+    lab.hold(kind="run", project=lab.project.id)
+    assert lab.holding(make_run(lab.store.database, lab.owner).id) == {}
+
+
+def test_a_standing_query_over_projects_covers_what_is_in_them(lab: Lab) -> None:
+    run = lab.run()
+    hold = lab.hold(kind="project", q=f'name = "{lab.project.name}"')
+    assert lab.holding(run, lab.project.id) == {run: [hold.id], lab.project.id: [hold.id]}
+
+
+def test_a_project_is_held_while_something_that_a_query_finds_is_in_it(lab: Lab) -> None:
+    hold = lab.hold(kind="run", q="config.seed = 7")
+    assert lab.holding(lab.project.id) == {}
+    lab.run(config={"seed": 7})
+    assert lab.holding(lab.project.id) == {lab.project.id: [hold.id]}
+
+
+def test_a_lifted_hold_covers_nothing_and_keeps_its_record(lab: Lab) -> None:
+    run = lab.run()
+    hold = lab.hold(ids=[run])
+    lifted = lab.do(holds.lift, LiftHold(id=hold.id, reason="closed"))
+    assert (lifted.state, lifted.lifted_by, lifted.lift_reason) == ("lifted", lab.owner.name, "closed")
+    assert lab.holding(run) == {}
+    assert lab.do(holds.held, ListHeld(id=hold.id)).items == []
+    assert lab.do(holds.lift, LiftHold(id=hold.id, reason="again")) == lifted
+    events = [event.event for event in lab.do(audits.list_, ListAudit(id=hold.id)).items]
+    assert sorted(events) == ["hold.lifted", "hold.set"]
+
+
+def test_two_holds_on_one_object_are_lifted_one_by_one(lab: Lab) -> None:
+    run = lab.run()
+    first, second = lab.hold(ids=[run]), lab.hold("another", kind="run")
+    assert lab.holding(run) == {run: [first.id, second.id]}
+    lab.do(holds.lift, LiftHold(id=first.id, reason="closed"))
+    assert lab.holding(run) == {run: [second.id]}
+
+
+def test_a_refusal_names_the_object_the_matter_and_the_hold(lab: Lab) -> None:
+    run = lab.run(name="baseline")
+    hold = lab.hold("Case 12", ids=[run])
+
+    def attempt(tx: Any, actor: Actor, _command: None) -> None:
+        holds.refuse(tx, actor, [run], "changed")
+
+    with pytest.raises(Held, match=f"run baseline is under a legal hold for 'Case 12' .hold {hold.id}.") as refused:
+        lab.do(attempt, None)
+    assert refused.value.details["holds"] == [{"id": hold.id, "matter": "Case 12"}]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {},
+        {"q": 'name = "x"'},
+        {"kind": "rabbit"},
+        {"kind": "run", "q": "state = active"},
+        {"kind": "run", "q": "order by name"},
+        {"kind": "run", "q": "("},
+    ],
+)
+def test_a_scope_that_makes_no_sense_is_refused(lab: Lab, scope: dict[str, Any]) -> None:
+    for operation, command in ((holds.set_, SetHold(matter="m", **scope)), (holds.preview, HoldScope(**scope))):
+        with pytest.raises(Invalid):
+            lab.do(operation, command)
+
+
+def test_a_hold_has_ids_or_a_query_and_not_both(lab: Lab) -> None:
+    run = lab.run()
+    for scope in ({"kind": "run"}, {"q": "x"}, {"project": lab.project.id}):
+        with pytest.raises(Invalid):
+            lab.hold(ids=[run], **scope)
+
+
+def test_what_is_not_there_cannot_be_held(lab: Lab) -> None:
+    stranger = make_actor(lab.store.database, organization="neighbours")
+    foreign = make_run(lab.store.database, stranger).id
+    for id in (foreign, lab.owner.key_id):
+        with pytest.raises((NotFound, Gone)):
+            lab.hold(ids=[id])
+
+
+def test_another_workspace_has_holds_of_its_own(lab: Lab) -> None:
+    neighbour = make_actor(lab.store.database, workspace="next door")
+    hold = lab.hold(kind="run")
+    run = make_run(lab.store.database, neighbour).id
+    assert lab.do(holds.holding, [run], neighbour) == {}
+    with pytest.raises(NotFound):
+        lab.do(holds.get, Get(id=hold.id), neighbour)
+
+
+def test_a_preview_counts_what_a_hold_would_cover_and_sets_nothing(lab: Lab) -> None:
+    runs = [lab.run(config={"seed": seed}) for seed in (1, 2)]
+    found = lab.do(holds.preview, HoldScope(kind="run", q="config.seed = 2"))
+    assert (found.counts, [item.id for item in found.items]) == ({"run": 1}, [runs[1]])
+    whole = lab.do(holds.preview, HoldScope(ids=[lab.project.id]))
+    assert whole.counts == {"project": 1, "run": 2}
+    assert lab.do(holds.list_, ListHolds()).items == []
+
+
+def test_what_a_hold_covers_comes_in_pages(lab: Lab) -> None:
+    runs = [lab.run() for _ in range(3)]
+    hold = lab.hold(ids=[lab.project.id])
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = lab.do(holds.held, ListHeld(id=hold.id, limit=2, cursor=cursor))
+        seen += [item.id for item in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert seen == sorted([lab.project.id, *runs])
+
+
+def test_holds_are_listed_by_state_and_by_what_they_hold(lab: Lab) -> None:
+    run, other = lab.run(), lab.run()
+    first, second = lab.hold(ids=[run]), lab.hold(ids=[other])
+    lab.do(holds.lift, LiftHold(id=second.id, reason="closed"))
+    assert [hold.id for hold in lab.do(holds.list_, ListHolds()).items] == [second.id, first.id]
+    assert [hold.id for hold in lab.do(holds.list_, ListHolds(state="active")).items] == [first.id]
+    assert [hold.id for hold in lab.do(holds.list_, ListHolds(item_id=run)).items] == [first.id]
+    assert lab.do(holds.list_, ListHolds(item_id=other)).items == []
+
+
+@pytest.mark.parametrize(("role", "sets", "lifts"), [("editor", False, False), ("maintainer", True, False)])
+def test_who_may_hold_may_not_always_lift(lab: Lab, role: str, sets: bool, lifts: bool) -> None:
+    someone = make_actor(lab.store.database, role)
+    mine = lab.hold(ids=[lab.run()])
+    asked = ((sets, holds.set_, SetHold(matter="m", kind="run")), (lifts, holds.lift, LiftHold(id=mine.id, reason="r")))
+    for may, operation, command in asked:
+        if may:
+            lab.do(operation, command, someone)
+        else:
+            with pytest.raises(Forbidden):
+                lab.do(operation, command, someone)
+
+
+def test_an_agent_neither_holds_nor_lifts_nor_looks(lab: Lab) -> None:
+    agent = make_actor(lab.store.database, "owner", agent=True)
+    mine = lab.hold(ids=[lab.run()])
+    for operation, command in (
+        (holds.set_, SetHold(matter="m", kind="run")),
+        (holds.lift, LiftHold(id=mine.id, reason="r")),
+        (holds.list_, ListHolds()),
+    ):
+        with pytest.raises(Forbidden):
+            lab.do(operation, command, agent)
