@@ -30,7 +30,7 @@ from labkeep.core.commands import (
     SetLock,
     TrashedItem,
 )
-from labkeep.core.deletion import Candidate, Planner, event_of, is_running, parse_options
+from labkeep.core.deletion import Candidate, Planner, event_of, parse_options
 from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
@@ -85,13 +85,12 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     """Members first, then one statement that moves them all: the same for one object and for a million."""
     done = None if command.plan_hash is None else store.find_applied(tx, actor, command.plan_hash)
     if done is not None:  # versions rise, so the same plan never holds again: this is the same request once more
-        _require_all(actor, done, [], Verb.trash)
+        _require_all(actor, done, {}, Verb.trash)
         return _as_before(done)
     applied = Applied.begin(command, Verb.trash)
     planner = applied.planner
     deletion_id = tx.new_id()
     items: list[dict[str, Any]] = []
-    running: list[str] = []
     bound: list[Candidate] = []
 
     def take(going: list[Candidate]) -> None:
@@ -100,7 +99,6 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         store.add_members(tx, actor, deletion_id, going)
         room = SHOWN_ITEMS - len(items)
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": "trashed"} for c in going[:room])
-        running.extend(c.id for c in going if is_running(c))
         bound.extend(c for c in going if c.dependents)
 
     fold(tx, actor, command.selection, planner, take)
@@ -126,7 +124,8 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         restorable_until=until,
     )
     store.insert(tx, deletion, command.selection)
-    store.stop_runs(tx, actor, running)
+    if planner.stops:
+        store.stop_runs(tx, actor, store.ids_of(actor, deletion_id))
     store.unbind(tx, actor, deletion_id, bound)
     store.move_to_trash(tx, actor, deletion_id)
     _audit(tx, actor, Verb.trash, deletion, planner.counts, items)
@@ -304,39 +303,29 @@ def set_lock(tx: Tx, actor: Actor, command: SetLock) -> Item:
 def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     """Put back exactly what a deletion holds: states, names and bindings. Nothing that was trashed earlier on its own."""
     deletion = store.get(tx, actor, command.id, lock=True)
-    members = store.held_members(tx, actor, deletion.id, command.ids)
-    _require_all(actor, deletion, members, Verb.restore)
+    held = store.Held.of(tx, actor, deletion.id, command.ids)
+    _require_all(actor, deletion, held.counts, Verb.restore)
     if deletion.state in ("purging", "purged"):
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: it cannot be restored", state=deletion.state)
-    if not members:
+    if not held.counts:
         return Outcome(verb="restore", counts={}, already=1, deletion_id=deletion.id)
-    held = store.Held.of(tx, actor, deletion.id, members)
+    shown = held.first(tx, SHOWN_ITEMS)
+    items = [
+        {"id": m.item_id, "kind": str(m.kind), "outcome": "restored", "state": str(m.previous_state)} for m in shown
+    ]
     store.check_homes(tx, held)
-    store.rename_members(tx, actor, command.names, members)
+    store.rename_members(tx, actor, command.names, held)
     store.check_names(tx, held)
     store.move_back(tx, actor, deletion, held)
-    not_rebound = store.rebind(tx, actor, deletion.id, [member.item_id for member in members])
-    counts = _count(members)
-    items = [
-        {"id": m.item_id, "kind": str(m.kind), "outcome": "restored", "state": str(m.previous_state)} for m in members
-    ]
-    _audit(tx, actor, Verb.restore, deletion, counts, items, command.reason)
-    return Outcome(
-        verb="restore", counts=counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items[:SHOWN_ITEMS]
-    )
+    not_rebound = store.rebind(tx, actor, deletion.id, held.ids)
+    _audit(tx, actor, Verb.restore, deletion, held.counts, items, command.reason)
+    return Outcome(verb="restore", counts=held.counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items)
 
 
-def _require_all(actor: Actor, deletion: Deletion, members: list[DeletionMember], verb: Verb) -> None:
+def _require_all(actor: Actor, deletion: Deletion, counts: dict[str, int], verb: Verb) -> None:
     """Permission for the verb on every kind that is concerned; of a deletion that holds nothing any more, that it held."""
-    for kind in sorted({str(member.kind) for member in members} or deletion.counts):
+    for kind in sorted(counts or deletion.counts):
         require(actor, f"{kind}.{verb}")
-
-
-def _count(members: list[DeletionMember]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for member in members:
-        counts[str(member.kind)] = counts.get(str(member.kind), 0) + 1
-    return counts
 
 
 # --- purging ----------------------------------------------------------------------------------------------------------
@@ -348,25 +337,24 @@ def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
 
 
 def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
-    members = store.held_members(tx, actor, deletion.id, ids or [])
-    _require_all(actor, deletion, members, Verb.purge)
+    held = store.Held.of(tx, actor, deletion.id, ids or [])
+    _require_all(actor, deletion, held.counts, Verb.purge)
     if deletion.state in ("purging", "purged"):
         return _purged_before(tx, actor, deletion)
-    if ids is not None and len(members) < store.count_held(tx, actor, deletion.id):
+    if ids is not None and held.members is not None:
         # Purging a part: the part becomes a deletion of its own, so that every purge has one record.
-        deletion = store.split(tx, actor, deletion, members)
+        deletion = store.split(tx, actor, deletion, held.members)
     if deletion.state != "trashed":
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: only what is in the trash can be purged")
     commitment = store.commit_to(tx, actor, deletion.id)
     store.change(tx, deletion, state="purging", purged_by=actor.name, commitment=commitment)
-    job_id = store.enqueue_purge(tx, actor, deletion, len(members))
-    counts = _count(members)
-    for kind, count in sorted(counts.items()):
+    job_id = store.enqueue_purge(tx, actor, deletion, sum(held.counts.values()))
+    for kind, count in held.counts.items():
         tx.audit(
             actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, reason=reason, commitment=commitment
         )
     return Outcome(
-        verb="purge", counts=counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
+        verb="purge", counts=held.counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
     )
 
 

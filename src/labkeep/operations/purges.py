@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -122,7 +121,7 @@ def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
         "verified_at": tx.now.isoformat(),
     }
     records.change(tx, deletion, state="purged", purged_at=tx.now, verification=verification)
-    for kind, count in records.purged_counts(tx, actor, deletion.id).items():
+    for kind, count in records.held_counts(tx, actor, deletion.id, "purged").items():
         tx.audit(
             msgspec.structs.replace(actor, user=deletion.purged_by or actor.user),
             event_of(kind, Verb.purge),
@@ -142,11 +141,11 @@ def schedule_overdue(tx: Tx, _actor: Actor, limit: int) -> int:
     found = [Deletion(**row) for row in tx.all(query)]
     for deletion in found:
         actor = system(deletion.organization_id, deletion.workspace_id)
-        members = records.held_members(tx, actor, deletion.id, [])
+        counts = records.held_counts(tx, actor, deletion.id)
         commitment = records.commit_to(tx, actor, deletion.id)
         records.change(tx, deletion, state="purging", purged_by="grace period", commitment=commitment)
-        records.enqueue_purge(tx, actor, deletion, len(members))
-        for kind, count in sorted(Counter(str(member.kind) for member in members).items()):
+        records.enqueue_purge(tx, actor, deletion, sum(counts.values()))
+        for kind, count in counts.items():
             tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, commitment=commitment)
     return len(found)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Plan, Selection
@@ -90,8 +91,7 @@ def add_members(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidat
 
 def move_to_trash(tx: Tx, actor: Actor, deletion_id: str) -> None:
     """Put all members of a deletion into the trash, in one statement."""
-    c, m = t.items.c, t.deletion_members.c
-    members = select(m.item_id).where(m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    c, members = t.items.c, ids_of(actor, deletion_id)
     moved = {"state": State.trashed, "deletion_id": deletion_id, "version": c.version + 1, "updated_at": tx.now}
     tx.execute(update(t.items).where(c.organization_id == actor.organization_id, c.id.in_(members)).values(moved))
 
@@ -125,17 +125,21 @@ def find_applied(tx: Tx, actor: Actor, plan_hash: str) -> Deletion | None:
     return None if found is None else Deletion(**found)
 
 
-def stop_runs(tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
-    """Stop what is running: runs, running experiments, and the runs of those."""
+def stop_runs(tx: Tx, actor: Actor, members: Select[Any]) -> None:
+    """Stop what is running among ``members`` (a query of ids): runs, running experiments, and the runs of those."""
     r, d = t.runs.c, t.documents.c
-    for part in parts(ids):
-        stopped = {"status": Status.stopped, "finished_at": tx.now, "heartbeat_at": None}
-        mine = or_(r.id.in_(part), r.document_id.in_(part))
-        tx.execute(
-            update(t.runs).where(r.organization_id == actor.organization_id, mine, r.status.in_(BUSY)).values(stopped)
-        )
-        running = (d.organization_id == actor.organization_id, d.id.in_(part), d.status == "running")
-        tx.execute(update(t.documents).where(*running).values(status="stopped"))
+    stopped = {"status": Status.stopped, "finished_at": tx.now, "heartbeat_at": None}
+    for owner in (r.id, r.document_id):
+        mine = (r.organization_id == actor.organization_id, owner.in_(members), r.status.in_(BUSY))
+        tx.execute(update(t.runs).where(*mine).values(stopped))
+    running = (d.organization_id == actor.organization_id, d.id.in_(members), d.status == "running")
+    tx.execute(update(t.documents).where(*running).values(status="stopped"))
+
+
+def ids_of(actor: Actor, deletion_id: str) -> Select[Any]:
+    """The ids of all that belongs to a deletion, as a query."""
+    m = t.deletion_members.c
+    return select(m.item_id).where(m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
 
 
 # --- bindings ---------------------------------------------------------------------------------------------------------
@@ -181,14 +185,14 @@ def _remove_link(tx: Tx, actor: Actor, id: str) -> Json:
     return dict(zip(("source_id", "target_id", "type", "on_delete"), map(str, row), strict=True))
 
 
-def rebind(tx: Tx, actor: Actor, deletion_id: str, ids: Sequence[str]) -> list[Json]:
-    """Put back the bindings of ``ids``; answers those that could not be, and why."""
+def rebind(tx: Tx, actor: Actor, deletion_id: str, ids: Collection[str] | None) -> list[Json]:
+    """Put back the bindings of ``ids``, or all (None); answers those that could not be, and why."""
     c = t.deletion_bindings.c
     mine = (c.organization_id == actor.organization_id, c.deletion_id == deletion_id, c.outcome == "unbound")
     refused: list[Json] = []
-    wanted = frozenset(ids)
+    wanted = None if ids is None else frozenset(ids)
     for row in tx.all(select(t.deletion_bindings).where(*mine).order_by(c.number)):
-        if row["item_id"] not in wanted:
+        if wanted is not None and row["item_id"] not in wanted:
             continue
         bind = _rebind_environment if row["type"] == "environment" else _relink
         why = bind(tx, actor, row["subject_id"], row["body"])
@@ -226,12 +230,10 @@ def _relink(tx: Tx, actor: Actor, id: str, body: Json) -> str:
 # --- restoring --------------------------------------------------------------------------------------------------------
 
 
-def held_members(tx: Tx, actor: Actor, deletion_id: str, ids: Sequence[str]) -> list[DeletionMember]:
-    """Members that are still in the trash; only ``ids`` when some are named. NotFound for one that never belonged."""
+def find_members(tx: Tx, actor: Actor, deletion_id: str, ids: Collection[str]) -> list[DeletionMember]:
+    """Those of ``ids`` that are still in the trash. NotFound for one that never belonged to the deletion."""
     m = t.deletion_members.c
     query = select(*MEMBER_COLUMNS).where(m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
-    if not ids:
-        return [DeletionMember(**row) for row in tx.all(query.where(m.outcome == "trashed").order_by(m.item_id))]
     found = [DeletionMember(**row) for part in parts(sorted(ids)) for row in tx.all(query.where(m.item_id.in_(part)))]
     missing = set(ids) - {member.item_id for member in found}
     if missing:
@@ -241,52 +243,80 @@ def held_members(tx: Tx, actor: Actor, deletion_id: str, ids: Sequence[str]) -> 
 
 def count_held(tx: Tx, actor: Actor, deletion_id: str) -> int:
     """How many members are still in the trash."""
+    return sum(held_counts(tx, actor, deletion_id).values())
+
+
+def held_counts(tx: Tx, actor: Actor, deletion_id: str, outcome: str = "trashed") -> dict[str, int]:
+    """How many members of each kind are still in the trash."""
     m = t.deletion_members.c
-    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
-    return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == outcome)
+    query = select(m.kind, func.count()).where(*mine).group_by(m.kind).order_by(m.kind)
+    return {str(kind): count for kind, count in tx.execute(query)}
 
 
 class Held(NamedTuple):
-    """Members of a deletion that come back: all that it holds, or some of it."""
+    """Members of a deletion that come back: all that it holds (``members`` is None), or some of it."""
 
     organization_id: str
     deletion_id: str
-    members: Sequence[DeletionMember]
-    whole: bool
+    members: Sequence[DeletionMember] | None
+    counts: dict[str, int]
 
     @classmethod
-    def of(cls, tx: Tx, actor: Actor, deletion_id: str, members: Sequence[DeletionMember]) -> Held:
-        whole = count_held(tx, actor, deletion_id) == len(members)
-        return cls(actor.organization_id, deletion_id, members, whole)
+    def of(cls, tx: Tx, actor: Actor, deletion_id: str, ids: Collection[str]) -> Held:
+        """What is still there of ``ids``; of the whole deletion when none are named."""
+        counts = held_counts(tx, actor, deletion_id)
+        if not ids:
+            return cls(actor.organization_id, deletion_id, None, counts)
+        members = find_members(tx, actor, deletion_id, ids)
+        if len(members) == sum(counts.values()):
+            return cls(actor.organization_id, deletion_id, None, counts)
+        some = Counter(str(member.kind) for member in members)
+        return cls(actor.organization_id, deletion_id, members, dict(sorted(some.items())))
+
+    @property
+    def ids(self) -> list[str] | None:
+        """Which members come back; None for all."""
+        return None if self.members is None else [member.item_id for member in self.members]
+
+    def query(self, *states: State) -> Select[Any]:
+        """The ids of all that the deletion holds (that was in one of ``states``)."""
+        m = t.deletion_members.c
+        mine = (m.organization_id == self.organization_id, m.deletion_id == self.deletion_id, m.outcome == "trashed")
+        return select(m.item_id).where(*mine, *([m.previous_state.in_(states)] if states else []))
 
     def among(self, column: ColumnElement[str], *states: State) -> Iterator[ColumnElement[bool]]:
         """Conditions that together say that ``column`` names a member (that was in one of ``states``).
 
         One condition when all comes back, whatever the number; else one for each part of the ids.
         """
-        if self.whole:
-            m = t.deletion_members.c
-            mine = [
-                m.organization_id == self.organization_id,
-                m.deletion_id == self.deletion_id,
-                m.outcome == "trashed",
-            ]
-            yield column.in_(select(m.item_id).where(*mine, *([m.previous_state.in_(states)] if states else [])))
+        if self.members is None:
+            yield column.in_(self.query(*states))
             return
         ids = [member.item_id for member in self.members if not states or member.previous_state in states]
         yield from (column.in_(part) for part in parts(ids))
+
+    def first(self, tx: Tx, limit: int) -> Sequence[DeletionMember]:
+        """The first members, by id, that the answer shows."""
+        if self.members is not None:
+            return self.members[:limit]
+        m = t.deletion_members.c
+        mine = (m.organization_id == self.organization_id, m.deletion_id == self.deletion_id, m.outcome == "trashed")
+        rows = tx.all(select(*MEMBER_COLUMNS).where(*mine).order_by(m.item_id).limit(limit))
+        return [DeletionMember(**row) for row in rows]
 
 
 def check_homes(tx: Tx, held: Held) -> None:
     """Illegal when something would come back into a container that stays in the trash."""
     c = t.items.c
-    coming = frozenset(member.item_id for member in held.members)
     for column in (c.project_id, c.parent_id):
         homes: set[str] = set()
         for condition in held.among(c.id):
-            mine = (c.organization_id == held.organization_id, condition, column.is_not(None))
+            mine = [c.organization_id == held.organization_id, condition, column.is_not(None)]
+            if held.members is None:
+                mine.append(column.not_in(held.query()))
             homes.update(row[0] for row in tx.execute(select(column).where(*mine).distinct()))
-        for part in parts(sorted(homes - coming)):
+        for part in parts(sorted(homes.difference(held.ids or ()))):
             facts = select(c.id, c.kind, c.name, c.state, c.deletion_id)
             here = (c.organization_id == held.organization_id, c.id.in_(part))
             # Nobody may trash the container until what comes back into it is there.
@@ -311,10 +341,15 @@ def _homeless(
     return Illegal(what, deletion_id=deletion_id)
 
 
-def rename_members(tx: Tx, actor: Actor, names: dict[str, str], members: Sequence[DeletionMember]) -> None:
+def rename_members(tx: Tx, actor: Actor, names: dict[str, str], held: Held) -> None:
     """Give members new names before they come back."""
     c = t.items.c
-    coming = {member.item_id for member in members}
+    coming = {
+        row[0]
+        for part in parts(sorted(filter(is_id, names)))
+        for condition in held.among(c.id)
+        for row in tx.execute(select(c.id).where(c.organization_id == held.organization_id, c.id.in_(part), condition))
+    }
     for id, name in names.items():
         if id not in coming:
             raise NotFound(f"object {id[:80]} is not among what comes back", path="names")
@@ -355,12 +390,12 @@ def check_names(tx: Tx, held: Held) -> None:
 def move_back(tx: Tx, actor: Actor, deletion: Deletion, held: Held) -> None:
     """Give members their states back, and close the deletion when nothing is left in it."""
     c, m = t.items.c, t.deletion_members.c
-    for state in sorted({member.previous_state for member in held.members}):
+    for state in LIVE:
         back = {"state": state, "deletion_id": None, "version": c.version + 1, "updated_at": tx.now}
         for condition in held.among(c.id, state):
             tx.execute(update(t.items).where(c.organization_id == held.organization_id, condition).values(back))
     belongs = (m.organization_id == held.organization_id, m.deletion_id == deletion.id, m.outcome == "trashed")
-    some = [()] if held.whole else [(condition,) for condition in held.among(m.item_id)]
+    some = [()] if held.members is None else [(condition,) for condition in held.among(m.item_id)]
     for which in some:
         tx.execute(update(t.deletion_members).where(*belongs, *which).values(outcome="restored"))
     if count_held(tx, actor, deletion.id) == 0:
@@ -395,14 +430,6 @@ def _totals(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, Any]:
     query = select(m.kind, func.count(), func.sum(c.bytes)).select_from(joined).where(*mine).group_by(m.kind)
     found = tx.execute(query.order_by(m.kind)).all()
     return {"counts": {str(kind): count for kind, count, _ in found}, "bytes": int(sum(row[2] for row in found))}
-
-
-def purged_counts(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, int]:
-    """How many members of each kind a purge removed."""
-    m = t.deletion_members.c
-    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "purged")
-    query = select(m.kind, func.count()).where(*mine).group_by(m.kind).order_by(m.kind)
-    return {str(kind): count for kind, count in tx.execute(query)}
 
 
 def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:
