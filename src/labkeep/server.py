@@ -32,6 +32,7 @@ from labkeep.http.protocol import Http
 from labkeep.operations import Store
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.jobs import release_all
+from labkeep.operations.receipts import ensure_key
 from labkeep.settings import Settings
 from labkeep.storage import check, master_key
 from labkeep.storage.database import utc_now
@@ -139,7 +140,9 @@ def prepare(store: Store) -> str | None:
     """Set an empty store up; answers the administrator's key when it was made or added just now."""
     if store.database.name == "sqlite":
         store.database.write(release_all, NOBODY, None)  # the folder is ours: whoever worked on them is gone
-    return store.database.write(set_up, NOBODY, Setup(store.settings.admin_key))
+    key = store.database.write(set_up, NOBODY, Setup(store.settings.admin_key))
+    store.database.write(ensure_key, NOBODY, None)
+    return key
 
 
 class Announce(Protocol):

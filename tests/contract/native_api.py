@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -34,6 +35,8 @@ class Sample(NamedTuple):
 
     needs: str | None
     values: Json = {}
+    server: bool = False
+    """Whether it also needs the administrator's key of the whole server."""
 
 
 _RUN, _PROJECT, _DOCUMENT = {"id": "$run"}, {"project": "$project"}, {"id": "$document"}
@@ -116,6 +119,11 @@ SAMPLES: dict[str, Sample] = {
     "holds_get": Sample("hold.read", {"id": "$hold"}),
     "holds_held": Sample("hold.read", {"id": "$hold"}),
     "holds_lift": Sample("hold.lift", {"id": "$hold", "reason": "closed"}),
+    "receipts_list_": Sample("receipt.read"),
+    "receipts_get": Sample("receipt.read", {"id": "$receipt"}),
+    "receipts_of_deletion": Sample("receipt.read", {"id": "$purged_deletion"}),
+    "receipts_keys": Sample(None),
+    "receipts_rotate": Sample("signing_key.write", server=True),
     "audits_list_": Sample("audit.read", {"id": "$run"}),
     "audits_verify": Sample("audit.read"),
     "jobs_list_": Sample("job.read"),
@@ -220,6 +228,7 @@ class Api(NamedTuple):
         for path in ("/blobs", f"/files/{runs['run']}?path=a.txt"):
             self.send(Ask("PUT", PREFIX + path, b"hello"), self.folder.key)
         gone = self._trash(runs["purged"])
+        job = self.ok("POST", f"/deletions/{gone}/purge")["job_id"]
         return {
             **runs,
             "project": project,
@@ -229,13 +238,20 @@ class Api(NamedTuple):
             "experiment": self.ok("POST", "/experiments", project=project, name=f"{name} trial")["id"],
             "link": link["id"],
             "deletion": self._trash(runs["trashed"]),
-            "job": self.ok("POST", f"/deletions/{gone}/purge")["job_id"],
             "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
+            "job": job,
+            "purged_deletion": gone,
+            "receipt": self._receipt(job, gone),
             "key": self.key_for(f"{name} guest", "viewer")["id"],
         }
 
     def _run(self, project: str) -> str:
         return str(self.ok("POST", "/runs", project=project, config={"of": "this world"})["id"])
+
+    def _receipt(self, job: str, deletion: str) -> str:
+        while self.ok("GET", f"/jobs/{job}")["state"] in ("queued", "running"):
+            sleep(0.02)
+        return str(self.ok("GET", f"/deletions/{deletion}/receipt")["id"])
 
     def _trash(self, run: str) -> str:
         outcome = self.ok("POST", f"/items/{run}/trash", on_running="stop")

@@ -9,7 +9,9 @@ from typing import Any
 
 from labkeep.core import commands as c
 from labkeep.core import commands_holds as h
+from labkeep.core import commands_proof as p
 from labkeep.core import entities as e
+from labkeep.core import receipts as r
 from labkeep.http.wire import Endpoint
 from labkeep.operations import (
     Operation,
@@ -24,6 +26,7 @@ from labkeep.operations import (
     holds,
     jobs,
     projects,
+    receipts,
     rows,
     runs,
     usage,
@@ -238,6 +241,14 @@ HOLDS = [
     _write("POST", "/holds/{id}/lift", h.LiftHold, holds.lift, e.Hold, "Lift a legal hold"),
 ]
 
+RECEIPTS = [
+    _read("/receipts", p.ListReceipts, receipts.list_, c.Page[r.Receipt], "List receipts"),
+    _read("/receipts/{id}", c.Get, receipts.get, r.Receipt, "Get a receipt"),
+    _read("/deletions/{id}/receipt", c.Get, receipts.of_deletion, r.Receipt, "Get the receipt of a purge"),
+    _read("/signing-keys", c.Nothing, receipts.keys, r.KeySet, "The public keys that verify receipts"),
+    _write("POST", "/signing-keys/rotate", c.Nothing, receipts.rotate, r.PublicKey, "Put a new signing key into use"),
+]
+
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
@@ -258,5 +269,6 @@ ENDPOINTS: list[Endpoint] = [
     *ENVIRONMENTS,
     *LIFECYCLE,
     *HOLDS,
+    *RECEIPTS,
     *RECORDS,
 ]

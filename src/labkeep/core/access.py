@@ -39,6 +39,8 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "workspace.read": Role.viewer,
     "workspace.write": Role.owner,
     "audit.read": Role.maintainer,
+    "receipt.read": Role.viewer,
+    "signing_key.write": Role.owner,
     "job.read": Role.viewer,
     "usage.read": Role.viewer,
     "check.run": Role.owner,
@@ -48,7 +50,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 AGENT_DENIED = frozenset(
     # Nor may an agent get itself a key, or a member, without the flag.
     {f"{kind}.purge" for kind in Kind}
-    | {"key.write", "member.write", "workspace.write", "rules.write"}
+    | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write"}
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
 )

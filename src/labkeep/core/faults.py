@@ -24,6 +24,7 @@ POINTS = (
     "purge.swept",
     "purge.forgotten",
     "purge.reclaimed",
+    "purge.read",
     "purge.verified",
     "job.claimed",
     "job.finished",

@@ -9,9 +9,11 @@ from sqlalchemy import select
 
 from labkeep.core.access import Actor
 from labkeep.core.deletion import event_of
-from labkeep.core.entities import Deletion, Json
+from labkeep.core.entities import Deletion
 from labkeep.core.errors import Corrupt
 from labkeep.core.lifecycle import Role, Verb
+from labkeep.operations import purge_statement, receipts
+from labkeep.operations.purge_statement import Verified
 from labkeep.storage import deletions as records
 from labkeep.storage import purge
 from labkeep.storage import tables as t
@@ -19,6 +21,9 @@ from labkeep.storage.transaction import Tx
 
 BATCH = 250
 """Objects purged in one transaction: small enough that other writers hardly wait."""
+
+LOOKED_AT = 1_000
+"""Objects, or blobs, that are looked for in one transaction after a purge."""
 
 SWEEP = 500
 """Blobs swept in one transaction."""
@@ -42,14 +47,12 @@ class Swept(msgspec.Struct, frozen=True):
     digests: list[str]
 
 
-class Verified(msgspec.Struct, frozen=True):
-    """What reading every store again found, beside the database."""
+class Look(msgspec.Struct, frozen=True):
+    """Where to go on reading what a purge left. ``since`` is when the purge was asked for."""
 
     deletion_id: str
-    blobs_removed: int
-    blobs_left: int
-    freed_bytes: int
-    method: Json
+    after: str | None
+    since: datetime
 
 
 def system(organization_id: str, workspace_id: str, on_behalf_of: str = "system") -> Actor:
@@ -103,25 +106,29 @@ def end_sweep(tx: Tx, actor: Actor, command: Swept) -> None:
     purge.end_sweep(tx, actor.organization_id, command.digests)
 
 
+def look(tx: Tx, actor: Actor, command: Look) -> purge.Members:
+    """Read every table again for the next objects of a purge."""
+    return purge.look(tx, actor.organization_id, command.deletion_id, command.after, LOOKED_AT)
+
+
+def held_blobs(tx: Tx, actor: Actor, command: Look) -> list[purge.HeldBlob]:
+    """The next blobs that a purge has to find gone."""
+    after = command.after or ""
+    return purge.held_blobs(tx, actor.organization_id, command.deletion_id, after, command.since, LOOKED_AT)
+
+
 def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
-    """Read every table again; only when nothing is left does the deletion count as purged."""
+    """Only when nothing was found any more does the deletion count as purged; its receipt is issued with that."""
     deletion = records.get(tx, actor, command.deletion_id, lock=True)
     if deletion.state == "purged":
         return deletion
-    left = purge.leftovers(tx, actor.organization_id, deletion.id)
-    if left or command.blobs_left:
-        raise Corrupt(f"purge of {deletion.id} left something behind: {left}, {command.blobs_left} blobs")
-    verification: Json = {
-        "method": command.method,
-        "tables_read": len(purge.OWNED) + 1,
-        "rows_left": 0,
-        "blobs_removed": command.blobs_removed,
-        "blobs_left": 0,
-        "freed_bytes": command.freed_bytes,
-        "verified_at": tx.now.isoformat(),
-    }
+    if command.rows_left or command.blobs_left:
+        raise Corrupt(f"purge of {deletion.id} left something behind: {command.rows_left}, {command.blobs_left} blobs")
+    verification = purge_statement.found(command, tx.now)
     records.change(tx, deletion, state="purged", purged_at=tx.now, verification=verification)
-    for kind, count in records.held_counts(tx, actor, deletion.id, "purged").items():
+    purge.forget_blobs(tx, actor.organization_id, deletion.id)
+    receipts.issue(tx, actor, "purge", deletion.id, purge_statement.of(tx, deletion, command, verification))
+    for kind, count in sorted(command.counts.items()):
         tx.audit(
             msgspec.structs.replace(actor, user=deletion.purged_by or actor.user),
             event_of(kind, Verb.purge),

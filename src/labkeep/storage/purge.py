@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Table, bindparam, delete, func, or_, select, update
+from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, text, update
 
 from labkeep.core.lifecycle import State
 from labkeep.storage import column_types as types
@@ -64,26 +65,47 @@ def members_left(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> 
 
 def remove(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     """Remove everything that belongs to ``ids``, drop their blob references, and leave tombstones."""
-    _release(tx, organization_id, ids)
+    _release(tx, organization_id, deletion_id, ids)
     e = t.environments.c
     bound = (e.organization_id == organization_id, e.document_id.in_(ids))
     tx.execute(update(t.environments).where(*bound).values(document_id=None, number=None, updated_at=tx.now))
     for table, column in OWNED:
         tx.execute(delete(table).where(table.c.organization_id == organization_id, table.c[column].in_(ids)))
-    i, m = t.items.c, t.deletion_members.c
-    blank = {**BLANK, "state": State.purged, "version": i.version + 1, "updated_at": tx.now}
-    tx.execute(update(t.items).where(i.organization_id == organization_id, i.id.in_(ids)).values(blank))
+    _blank(tx, organization_id, ids)
+    m = t.deletion_members.c
     mine = (m.organization_id == organization_id, m.deletion_id == deletion_id, m.item_id.in_(ids))
     tx.execute(update(t.deletion_members).where(*mine).values(outcome="purged"))
 
 
-def _release(tx: Tx, organization_id: str, ids: Sequence[str]) -> None:
+def _blank(tx: Tx, organization_id: str, ids: Sequence[str]) -> None:
+    """Make tombstones: of a name only its digest stays, which tells nobody a name that they do not know."""
+    i = t.items.c
+    named = tx.execute(select(i.id, i.name).where(i.organization_id == organization_id, i.id.in_(ids)))
+    digests = [{"which": row[0], "digest": name_digest(row[1])} for row in named if row[1]]
+    blank = {**BLANK, "state": State.purged, "version": i.version + 1, "updated_at": tx.now}
+    tx.execute(update(t.items).where(i.organization_id == organization_id, i.id.in_(ids)).values(blank))
+    if digests:
+        same = (i.organization_id == organization_id, i.id == bindparam("which"))
+        tx.execute(update(t.items).where(*same).values(name_digest=bindparam("digest")), digests)
+
+
+def name_digest(name: str) -> str:
+    """What stays of a name: SHA-256 in hex over its UTF-8."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _release(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     dropped: Counter[str] = Counter()
+    held: dict[str, int] = {}
     for table in _REFERRING:
         owner = table.c.owner_id if table is t.files else table.c.run_id
-        query = select(table.c.digest).where(table.c.organization_id == organization_id, owner.in_(ids))
-        dropped.update(row[0] for row in tx.execute(query))
+        query = select(table.c.digest, table.c.size).where(table.c.organization_id == organization_id, owner.in_(ids))
+        for digest, size in tx.execute(query):
+            dropped[digest] += 1
+            held[digest] = size
     if dropped:
+        who = {"organization_id": organization_id, "deletion_id": deletion_id}
+        tx.upsert(t.purge_blobs, [{**who, "digest": digest, "size": size} for digest, size in held.items()])
         b = t.blobs.c
         same = (b.organization_id == organization_id, b.digest == bindparam("which"))
         statement = update(t.blobs).where(*same).values(refs=b.refs - bindparam("dropped"))
@@ -97,7 +119,8 @@ def forget_answers(tx: Tx, organization_id: str) -> None:
     """
     p, k, j = t.plans.c, t.idempotency_keys.c, t.jobs.c
     tx.execute(delete(t.plans).where(p.organization_id == organization_id))
-    answered = update(t.idempotency_keys).where(k.organization_id == organization_id, k.response != b"")
+    # In the words of the index `idempotency_quoting`, or SQLite would read every key there is.
+    answered = update(t.idempotency_keys).where(k.organization_id == organization_id, text("length(response) > 0"))
     tx.execute(answered.values(response=b""))
     tx.execute(delete(t.jobs).where(j.organization_id == organization_id, j.task == "seal", j.state == "failed"))
 
@@ -165,12 +188,33 @@ def organizations_with_idle_blobs(tx: Tx, before: datetime) -> list[str]:
 # --- verification -----------------------------------------------------------------------------------------------------
 
 
-def leftovers(tx: Tx, organization_id: str, deletion_id: str) -> dict[str, int]:
-    """Rows that are still there of what a deletion held, by table; empty when all of it is gone."""
+class Members(NamedTuple):
+    """Some members of a deletion, in order of their ids, and the rows that are still there of them, by table."""
+
+    found: list[tuple[str, str]]
+    """Id and kind."""
+    left: dict[str, int]
+
+
+def look(tx: Tx, organization_id: str, deletion_id: str, after: str | None, limit: int) -> Members:
+    """The next members that were to be purged, and what every table still has of them: nothing, after a purge."""
     m = t.deletion_members.c
-    ids = select(m.item_id).where(
-        m.organization_id == organization_id, m.deletion_id == deletion_id, m.outcome == "purged"
-    )
+    mine = [m.organization_id == organization_id, m.deletion_id == deletion_id, m.outcome.in_(("purged", "trashed"))]
+    if after is not None:
+        mine.append(m.item_id > after)
+    query = select(m.item_id, m.kind, m.outcome).where(*mine).order_by(m.item_id).limit(limit)
+    rows = tx.execute(query).all()
+    members = Members([(row[0], str(row[1])) for row in rows], {})
+    ids = [id for id, _ in members.found]
+    if ids:
+        members.left.update(leftovers(tx, organization_id, ids))
+    if waiting := sum(row[2] == "trashed" for row in rows):
+        members.left["deletion_members"] = waiting
+    return members
+
+
+def leftovers(tx: Tx, organization_id: str, ids: Sequence[str]) -> dict[str, int]:
+    """Rows that are still there of ``ids``, by table; empty when all of it is gone."""
     found: dict[str, int] = {}
     for table, column in OWNED:
         query = select(func.count()).where(table.c.organization_id == organization_id, table.c[column].in_(ids))
@@ -184,3 +228,36 @@ def leftovers(tx: Tx, organization_id: str, deletion_id: str) -> dict[str, int]:
     if count:
         found["items"] = count
     return found
+
+
+class HeldBlob(NamedTuple):
+    """A blob that a purged object referred to. It must be gone, unless it is ``kept`` for somebody else."""
+
+    digest: str
+    size: int
+    kept: bool
+
+
+def held_blobs(
+    tx: Tx, organization_id: str, deletion_id: str, after: str, since: datetime, limit: int
+) -> list[HeldBlob]:
+    """The next blobs, in order of digests, that a purge has to find gone.
+
+    Kept is what something refers to, and what was uploaded again after ``since``, when the purge was asked for.
+    """
+    b, h = t.blobs.c, t.purge_blobs.c
+    same = and_(b.organization_id == h.organization_id, b.digest == h.digest)
+    mine = (h.organization_id == organization_id, h.deletion_id == deletion_id, h.digest > after)
+    query = select(h.digest, h.size, b.refs, b.created_at, b.swept_at).select_from(
+        t.purge_blobs.outerjoin(t.blobs, same)
+    )
+    return [
+        HeldBlob(digest, size, refs is not None and swept_at is None and (refs > 0 or created_at >= since))
+        for digest, size, refs, created_at, swept_at in tx.execute(query.where(*mine).order_by(h.digest).limit(limit))
+    ]
+
+
+def forget_blobs(tx: Tx, organization_id: str, deletion_id: str) -> None:
+    """Drop the list of blobs that a purge had to find gone."""
+    h = t.purge_blobs.c
+    tx.execute(delete(t.purge_blobs).where(h.organization_id == organization_id, h.deletion_id == deletion_id))

@@ -620,6 +620,12 @@ idempotency_keys = Table(
     Column("response", LargeBinary, nullable=False, comment="What was answered."),
     _time("created_at", "When."),
     Index("idempotency_created", "created_at"),
+    Index(
+        "idempotency_quoting",
+        "organization_id",
+        sqlite_where=text("length(response) > 0"),
+        postgresql_where=text("length(response) > 0"),
+    ),
     comment="Answers to requests that may be sent twice.",
 )
 
@@ -814,6 +820,17 @@ removals = Table(
     Index("removals_item", "organization_id", "item_id", "id"),
     Index("removals_due", "state", "restorable_until"),
     comment="Parts that were removed from an object: rows, a metric, a file, console output.",
+)
+
+purge_blobs = Table(
+    "purge_blobs",
+    metadata,
+    _organization(),
+    _id("deletion_id", "The deletion that is being purged.", key=True),
+    _text("digest", "A blob that it referred to.", key=True),
+    _int("size", "Bytes."),
+    comment="What a purge under way has yet to find gone from the blob store; empty once it is verified.",
+    **_COMPACT,
 )
 
 usage_counters = Table(

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from msgspec.structs import replace
+
 from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
-from labkeep.core.errors import NotFound
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.operations import Store, history, purges, upkeep
+from labkeep.worker import evidence
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
 IDLE_BLOB_AGE = timedelta(hours=24)
@@ -31,15 +33,16 @@ def purge(store: Store, job: Job, progress: Progress) -> Json:
         reach("purge.removed")
         progress.advance(removed)
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
-    swept, left, freed = sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
-    freed += store.database.reclaim().result()
+    sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
+    given_back = store.database.reclaim().result()
     reach("purge.reclaimed")
-    verified = purges.Verified(
-        deletion_id=step.deletion_id, blobs_removed=swept, blobs_left=left, freed_bytes=freed, method=method(store)
-    )
+    verified = evidence.read_again(store, actor, purges.Look(step.deletion_id, None, job.created_at), progress)
+    verified = replace(verified, method=method(store), freed_bytes=verified.freed_bytes + given_back)
+    reach("purge.read")
     store.database.write(purges.verify, actor, verified)
     reach("purge.verified")
-    return {"deletion_id": step.deletion_id, "items": progress.done, "blobs": swept, "freed_bytes": freed}
+    freed, blobs = verified.freed_bytes, verified.blobs_removed
+    return {"deletion_id": step.deletion_id, "items": progress.done, "blobs": blobs, "freed_bytes": freed}
 
 
 def method(store: Store) -> Json:
@@ -54,28 +57,15 @@ def method(store: Store) -> Json:
     }
 
 
-def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progress) -> tuple[int, int, int]:
-    """Remove blobs that nothing refers to; answers how many went, how many were still there when read again, and bytes."""
-    swept = left = freed = 0
-    while sizes := store.database.write(purges.begin_sweep, actor, sweep):
-        digests = [*sizes]
+def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progress) -> None:
+    """Remove blobs that nothing refers to."""
+    while digests := [*store.database.write(purges.begin_sweep, actor, sweep)]:
         reach("purge.marked")
         store.blobs.delete(actor.organization_id, digests)
-        left += sum(_is_there(store, actor, digest) for digest in digests)
         reach("purge.swept")
         store.database.write(purges.end_sweep, actor, purges.Swept(digests))
         reach("purge.forgotten")
-        swept, freed = swept + len(digests), freed + sum(sizes.values())
         progress.keep()
-    return swept, left, freed
-
-
-def _is_there(store: Store, actor: Actor, digest: str) -> bool:
-    try:
-        store.blobs.size(actor.organization_id, digest)
-    except NotFound:
-        return False
-    return True
 
 
 def seal(store: Store, job: Job, _progress: Progress) -> Json:

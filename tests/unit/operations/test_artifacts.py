@@ -286,7 +286,7 @@ def test_purging_leaves_nothing_of_an_artifact_and_releases_its_blobs(store: Sto
 
     def left(tx: Tx, actor: Actor, _: None) -> tuple[dict[str, int], int]:
         refs = tx.execute(select(func.sum(t.blobs.c.refs))).scalar_one()
-        return purge.leftovers(tx, actor.organization_id, deletion), int(refs)
+        return purge.look(tx, actor.organization_id, deletion, None, 100).left, int(refs)
 
     assert store.database.read(left, actor, None) == ({}, 0)
 

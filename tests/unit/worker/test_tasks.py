@@ -19,6 +19,7 @@ from labkeep.core.entities import Deletion, Job, Run
 from labkeep.core.errors import Conflict, Corrupt, Unavailable
 from labkeep.core.lifecycle import OnDelete, Status
 from labkeep.operations import Store, accounts, deletions, environments, files, history, jobs, purges, runs
+from labkeep.operations.purge_statement import Verified
 from labkeep.server import make_worker
 from labkeep.settings import Settings
 from labkeep.storage import jobs as job_rows
@@ -126,7 +127,9 @@ def test_a_purge_that_finds_something_left_fails_and_says_what(lab: Lab) -> None
     lab.write(deletions.purge, PurgeDeletion(id=deletion_id))
     while lab.write(purges.remove_some, purges.Step(deletion_id)):
         pass
-    wrong = purges.Verified(deletion_id=deletion_id, blobs_removed=0, blobs_left=1, freed_bytes=0, method={})
+    wrong = Verified(
+        deletion_id=deletion_id, items=1, counts={"run": 1}, item_ids=[], items_digest="", blobs_left=1, method={}
+    )
     with pytest.raises(Corrupt, match="1 blobs"):
         lab.write(purges.verify, wrong)
     assert lab.store.database.read(deletions.get, lab.actor, Get(id=deletion_id)).state == "purging"

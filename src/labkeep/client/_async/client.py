@@ -16,6 +16,7 @@ from labkeep.client._async.experiments import AsyncExperiments
 from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
+from labkeep.client._async.receipts import AsyncReceipts
 from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncJobs, AsyncTrash, AsyncUsages
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.runs import AsyncRuns
@@ -87,6 +88,7 @@ class AsyncLabkeep:
         self.deletions = AsyncDeletions(connection)
         self.trash = AsyncTrash(connection)
         self.holds = AsyncHolds(connection)
+        self.receipts = AsyncReceipts(connection)
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)

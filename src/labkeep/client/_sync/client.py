@@ -17,6 +17,7 @@ from labkeep.client._sync.experiments import Experiments
 from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
 from labkeep.client._sync.projects import Environments, Links, Projects
+from labkeep.client._sync.receipts import Receipts
 from labkeep.client._sync.records import Audit, Deletions, Jobs, Trash, Usages
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.runs import Runs
@@ -88,6 +89,7 @@ class Labkeep:
         self.deletions = Deletions(connection)
         self.trash = Trash(connection)
         self.holds = Holds(connection)
+        self.receipts = Receipts(connection)
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)

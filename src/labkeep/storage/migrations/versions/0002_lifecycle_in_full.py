@@ -32,6 +32,7 @@ def upgrade() -> None:
     _make_erasures()
     _make_subjects()
     _make_removals()
+    _make_purge_blobs()
     _make_usage_counters()
     _make_webhooks()
     _make_webhook_deliveries()
@@ -134,6 +135,14 @@ def _extend() -> None:
     if op.get_bind().dialect.name == "postgresql":
         states = "queued, running, paused, done, failed or cancelled."
         op.alter_column("jobs", "state", existing_type=TEXT, existing_nullable=False, comment=states)
+    quoting = sa.text("length(response) > 0")
+    op.create_index(
+        "idempotency_quoting",
+        "idempotency_keys",
+        ["organization_id"],
+        sqlite_where=quoting,
+        postgresql_where=quoting,
+    )
 
 
 def _make_job_items() -> None:
@@ -378,6 +387,19 @@ def _make_removals() -> None:
     )
     op.create_index("removals_due", "removals", ["state", "restorable_until"])
     op.create_index("removals_item", "removals", ["organization_id", "item_id", "id"])
+
+
+def _make_purge_blobs() -> None:
+    op.create_table(
+        "purge_blobs",
+        sa.Column("organization_id", ID, nullable=False, comment="The tenant."),
+        sa.Column("deletion_id", ID, nullable=False, comment="The deletion that is being purged."),
+        sa.Column("digest", TEXT, nullable=False, comment="A blob that it referred to."),
+        sa.Column("size", sa.BigInteger(), nullable=False, comment="Bytes."),
+        sa.PrimaryKeyConstraint("organization_id", "deletion_id", "digest"),
+        comment="What a purge under way has yet to find gone from the blob store; empty once it is verified.",
+        sqlite_with_rowid=False,
+    )
 
 
 def _make_usage_counters() -> None:

@@ -1,0 +1,61 @@
+"""Receipts of what was purged or erased, and the keys that verify them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from labkeep.client import requests, signatures
+from labkeep.client._async.connection import AsyncConnection, AsyncPages
+from labkeep.core.receipts import KeySet, PublicKey, Receipt, Verdict, to_file
+
+
+class AsyncReceipts:
+    """``client.receipts``: signed proofs of what is gone."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        subject_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> AsyncPages[Receipt]:
+        """Receipts, newest first; ``kind`` is ``purge`` or ``erasure``, ``subject_id`` what it is about."""
+        return self._connection.pages(Receipt, requests.path("/receipts"), **requests.given(locals()))
+
+    async def get(self, id: str, *, include: str | None = None) -> Receipt:
+        """One receipt."""
+        return await self._connection.read(Receipt, requests.path("/receipts/{id}", id=id), include=include)
+
+    async def of_deletion(self, id: str, *, include: str | None = None) -> Receipt:
+        """The receipt of a purged deletion. NotFound while it is not purged."""
+        return await self._connection.read(Receipt, requests.path("/deletions/{id}/receipt", id=id), include=include)
+
+    async def save(self, id: str, path: str | os.PathLike[str]) -> Receipt:
+        """Write the receipt into a file that anybody can verify, and answer it."""
+        found = await self.get(id)
+        Path(path).write_bytes(to_file(found))
+        return found
+
+    async def keys(self) -> KeySet:
+        """The server's public keys, the newest first. Anybody may have them: ``/.well-known/labkeep-keys.json``."""
+        return await self._connection.read(KeySet, requests.path("/signing-keys"))
+
+    async def rotate_key(self) -> PublicKey:
+        """Put a new signing key into use; the others go on verifying what they signed. For the administrator's key."""
+        return await self._connection.write(PublicKey, "POST", requests.path("/signing-keys/rotate"), {})
+
+    async def verify(self, file: bytes | str | os.PathLike[str], *, keys: Sequence[PublicKey] | None = None) -> Verdict:
+        """Whether a receipt file (its bytes, or its path) is whole and signed by one of ``keys``.
+
+        Without ``keys``, by one of the server's. Nothing else is asked of the server. Unavailable when the package
+        ``cryptography`` is not installed.
+        """
+        data = file if isinstance(file, bytes) else Path(file).read_bytes()
+        known = (await self.keys()).keys if keys is None else keys
+        return signatures.examine(data, known)
