@@ -1,10 +1,14 @@
 """Content-addressed blobs: bytes that are named by their SHA-256, kept apart by tenant.
 
     root/<space>/<first two hex digits>/<64 hex digits>     a blob, in a folder or under an object store's prefix
+    root/<space>/<first two hex digits>/<32 hex digits>     an encrypted one, named by its key
     root/_tmp/<uuid>                                        an upload in progress, or what a crash left of one
 
 A space is a tenant's namespace. The same bytes are stored once in a space and never shared between spaces, so
 that deleting a tenant's blob can neither be refused nor noticed because of another tenant.
+
+What is encrypted (`labkeep.storage.blobs_encrypted`) is not named by its content: its name is ``key:`` and the id of
+its data key in hex, and stands wherever a digest stands here.
 
 Spaces and digests are checked by ``blob_key``, the only way to a place in a store: nothing that a caller sends can
 name a place outside of its space. ``_tmp`` is outside of the alphabet of spaces.
@@ -33,15 +37,34 @@ PIECE_BYTES = 1 << 20
 UPLOADS = "_tmp"
 
 _SPACE = re.compile(r"[0-9a-z-]{1,64}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NAME = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|key:[0-9a-f]{32}")
+_SCHEMES = {64: "sha256", 32: "key"}
+_NAME = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}")
+
+
+class KeyMade(msgspec.Struct, frozen=True):
+    """The new data key of one encrypted upload, as the database will keep it, and the project that it is for."""
+
+    id: str
+    project_id: str
+    wrapped: bytes
+    master: str
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What an upload became: ``digest`` is ``"sha256:"`` and 64 hex digits, ``size`` is in bytes."""
+    """What an upload became: ``digest`` is ``"sha256:"`` and 64 hex digits, ``size`` is in bytes.
+
+    ``key`` is set where the bytes were encrypted on their way; then the blob is named by it.
+    """
 
     digest: str
     size: int
+    key: KeyMade | None = None
+
+    @property
+    def name(self) -> str:
+        """What the blob is called in the store."""
+        return self.digest if self.key is None else name_of_key(self.key.id)
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -61,7 +84,7 @@ def check_space(space: str) -> str:
 
 
 def check_digest(digest: str) -> str:
-    """``digest`` itself; Invalid unless it is ``sha256:`` and 64 lower-case hex digits."""
+    """``digest`` itself; Invalid unless it is ``sha256:`` and 64 lower-case hex digits, or the name of an encrypted blob."""
     if not _DIGEST.fullmatch(digest):
         raise Invalid(f"{digest[:80]!r} is not a digest: use sha256: and 64 lower-case hex digits", path="digest")
     return digest
@@ -69,7 +92,7 @@ def check_digest(digest: str) -> str:
 
 def blob_key(space: str, digest: str) -> str:
     """``"<space>/<aa>/<hex>"``: where a store keeps this blob, relative to its root. Invalid as the two checks say."""
-    name = check_digest(digest)[7:]
+    name = check_digest(digest).partition(":")[2]
     return f"{check_space(space)}/{name[:2]}/{name}"
 
 
@@ -78,12 +101,29 @@ def parse_key(key: str) -> tuple[str, str] | None:
     parts = key.split("/")
     if len(parts) != 3 or not (_SPACE.fullmatch(parts[0]) and _NAME.fullmatch(parts[2]) and parts[2][:2] == parts[1]):
         return None
-    return parts[0], f"sha256:{parts[2]}"
+    return parts[0], _digest_of(parts[2])
+
+
+def _digest_of(name: str) -> str:
+    return f"{_SCHEMES[len(name)]}:{name}"
+
+
+def name_of_key(key_id: str) -> str:
+    """The name of the blob that is encrypted with this data key."""
+    return f"key:{key_id.replace('-', '')}"
+
+
+def key_of_name(name: str) -> str | None:
+    """The id of the data key that a blob of this name is encrypted with; None for one that is not."""
+    if not name.startswith("key:"):
+        return None
+    t = name[4:]
+    return f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}"
 
 
 def missing_blob(key: str) -> NotFound:
     """The error for a well-formed key that the store has not got."""
-    digest = f"sha256:{key[-64:]}"
+    digest = _digest_of(key.rpartition("/")[2])
     return NotFound(f"blob {digest} is not in the store", digest=digest)
 
 
@@ -133,6 +173,16 @@ class Upload(ABC):
             raise
         self._open = False
         return stored
+
+    def finish_as(self, name: str) -> None:
+        """As `finish`, under the name of an encrypted blob instead of the digest. It must not be in use."""
+        self._require_open()
+        try:
+            self._keep(blob_key(self.space, name))
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
 
     def abort(self) -> None:
         """Give the upload up; nothing happens when it is finished or aborted already."""
@@ -314,4 +364,4 @@ class _MemoryUpload(Upload):
 
 def _listed(key: str, size: int, modified_at: datetime) -> Listed:
     space, _, name = key.split("/")
-    return Listed(space, f"sha256:{name}", size, modified_at)
+    return Listed(space, _digest_of(name), size, modified_at)

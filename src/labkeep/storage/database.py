@@ -25,6 +25,7 @@ from labkeep.core.errors import AlreadyExists, Corrupt, Invalid, LabkeepError, U
 from labkeep.core.ids import IdSource
 from labkeep.storage.master_key import MasterKey
 from labkeep.storage.transaction import Tx
+from labkeep.storage.vault import Vault
 
 log = logging.getLogger("labkeep.database")
 
@@ -59,6 +60,7 @@ class Database(ABC):
         self.seal_every_rows = 200_000
         self.master: MasterKey | None = None
         self.site = ""
+        self.vault = Vault()
         self._opened = time.monotonic()
         self.job_waiting = threading.Event()
         """Set after a commit that enqueued a job, so that a worker in this process need not poll to see it."""
@@ -107,6 +109,7 @@ class Database(ABC):
             self.seal_every_rows,
             self.master,
             self.site,
+            self.vault,
         )
 
 

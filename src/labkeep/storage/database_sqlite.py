@@ -241,6 +241,7 @@ class Sqlite(Database):
         except Exception as error:  # noqa: BLE001 - the whole group failed, and each caller is told
             with suppress(DBAPIError):
                 connection.exec_driver_sql("ROLLBACK")
+            self.vault.forget()  # keys that one of the group made and another found
             failure = translate(error)
             for entry in group:
                 entry.future.set_exception(failure)

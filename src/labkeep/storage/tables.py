@@ -299,6 +299,7 @@ files = Table(
     _int("size", "Bytes."),
     _text("media_type", "As uploaded."),
     _time("created_at", "When it was stored."),
+    _text("content", "sha256:… of the content, where the blob is encrypted and named by its key.", null=True),
     Index("files_digest", "organization_id", "digest"),
     comment="Paths and the blobs behind them.",
     **_COMPACT,
@@ -313,7 +314,21 @@ blobs = Table(
     _int("refs", "How many files and segments point here."),
     _time("swept_at", "Set while the bytes are being removed; such a blob cannot be referenced.", null=True),
     _time("created_at", "When it was first stored."),
+    Column(
+        "fingerprint",
+        LargeBinary(32),
+        nullable=True,
+        comment="HMAC-SHA-256 of the content's digest under the project's key, while the blob is encrypted and kept.",
+    ),
     Index("blobs_refs", "refs", "created_at"),
+    Index(
+        "blobs_fingerprint",
+        "organization_id",
+        "fingerprint",
+        unique=True,
+        sqlite_where=text("fingerprint IS NOT NULL"),
+        postgresql_where=text("fingerprint IS NOT NULL"),
+    ),
     comment="Content-addressed bytes and how many references they have.",
     **_COMPACT,
 )
@@ -754,12 +769,21 @@ data_keys = Table(
     "data_keys",
     metadata,
     _organization(),
-    _id("owner_id", "Run, document, artifact version or project.", key=True),
+    _id("id", "The key; an encrypted blob is named by its own.", key=True),
+    _id("owner_id", "Run, document, project or organization; the key itself when it is a blob's."),
     Column("wrapped", LargeBinary, nullable=True, comment="The key under the master key; null once destroyed."),
     _text("master", "Which master key wraps it."),
     _time("created_at", "When it was made."),
     _time("destroyed_at", "When it was destroyed.", null=True),
-    comment="Keys of encrypted objects; destroying one makes every copy of what it encrypts unreadable.",
+    Index(
+        "data_keys_owner",
+        "organization_id",
+        "owner_id",
+        unique=True,
+        sqlite_where=text("destroyed_at IS NULL"),
+        postgresql_where=text("destroyed_at IS NULL"),
+    ),
+    comment="Keys of encrypted contents; destroying one makes every copy of what it encrypts unreadable.",
 )
 
 erasures = Table(

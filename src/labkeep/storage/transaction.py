@@ -13,9 +13,11 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import AuditEvent
 from labkeep.core.ids import IdSource
 from labkeep.storage.chain import Noted
+from labkeep.storage.cipher import Cipher
 from labkeep.storage.column_types import EPOCH
 from labkeep.storage.master_key import MasterKey
 from labkeep.storage.prepared import bulk
+from labkeep.storage.vault import Vault
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -37,6 +39,7 @@ class Tx:
         seal_every_rows: int = 200_000,
         master: MasterKey | None = None,
         site: str = "",
+        vault: Vault | None = None,
     ) -> None:
         self.connection = connection
         self.now = now
@@ -51,6 +54,10 @@ class Tx:
         """Wraps the secret keys of the store; None where the settings give none."""
         self.site = site
         """Public address of the server, as the settings say it; may be empty."""
+        self.vault = Vault() if vault is None else vault
+        """What this process remembers of keys."""
+        self.keys_made: dict[str, Cipher] = {}
+        """Data keys that this transaction made, by owner."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids

@@ -29,6 +29,7 @@ def upgrade() -> None:
     _make_receipts()
     _make_audit_checkpoints()
     _make_data_keys()
+    _name_encrypted_blobs()
     _make_erasures()
     _make_subjects()
     _make_removals()
@@ -304,15 +305,58 @@ def _make_data_keys() -> None:
     op.create_table(
         "data_keys",
         sa.Column("organization_id", ID, nullable=False, comment="The tenant."),
-        sa.Column("owner_id", ID, nullable=False, comment="Run, document, artifact version or project."),
+        sa.Column("id", ID, nullable=False, comment="The key; an encrypted blob is named by its own."),
+        sa.Column(
+            "owner_id",
+            ID,
+            nullable=False,
+            comment="Run, document, project or organization; the key itself when it is a blob's.",
+        ),
         sa.Column(
             "wrapped", sa.LargeBinary(), nullable=True, comment="The key under the master key; null once destroyed."
         ),
         sa.Column("master", TEXT, nullable=False, comment="Which master key wraps it."),
         sa.Column("created_at", TIME, nullable=False, comment="When it was made."),
         sa.Column("destroyed_at", TIME, nullable=True, comment="When it was destroyed."),
-        sa.PrimaryKeyConstraint("organization_id", "owner_id"),
-        comment="Keys of encrypted objects; destroying one makes every copy of what it encrypts unreadable.",
+        sa.PrimaryKeyConstraint("organization_id", "id"),
+        comment="Keys of encrypted contents; destroying one makes every copy of what it encrypts unreadable.",
+    )
+    op.create_index(
+        "data_keys_owner",
+        "data_keys",
+        ["organization_id", "owner_id"],
+        unique=True,
+        sqlite_where=sa.text("destroyed_at IS NULL"),
+        postgresql_where=sa.text("destroyed_at IS NULL"),
+    )
+
+
+def _name_encrypted_blobs() -> None:
+    op.add_column(
+        "files",
+        sa.Column(
+            "content",
+            TEXT,
+            nullable=True,
+            comment="sha256:… of the content, where the blob is encrypted and named by its key.",
+        ),
+    )
+    op.add_column(
+        "blobs",
+        sa.Column(
+            "fingerprint",
+            sa.LargeBinary(32),
+            nullable=True,
+            comment="HMAC-SHA-256 of the content's digest under the project's key, while the blob is encrypted and kept.",
+        ),
+    )
+    op.create_index(
+        "blobs_fingerprint",
+        "blobs",
+        ["organization_id", "fingerprint"],
+        unique=True,
+        sqlite_where=sa.text("fingerprint IS NOT NULL"),
+        postgresql_where=sa.text("fingerprint IS NOT NULL"),
     )
 
 
