@@ -254,7 +254,7 @@ RECORDS = [
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
     _read("/jobs", c.ListJobs, jobs.list_, c.Page[e.Job], "List background jobs"),
     _read("/jobs/{id}", c.Get, jobs.get, e.Job, "Get a background job"),
-    _read("/usage", c.GetUsage, usage.by, c.Page[c.Usage], "Bytes held, by project, workspace or kind"),
+    _read("/usage", c.GetUsage, usage.by, c.Page[c.Usage], "Who holds how much"),
 ]
 
 ENDPOINTS: list[Endpoint] = [

@@ -43,6 +43,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "signing_key.write": Role.owner,
     "job.read": Role.viewer,
     "usage.read": Role.viewer,
+    "usage.read_all": Role.owner,
     "check.run": Role.owner,
 }
 """Permission -> the least role that has it."""

@@ -835,9 +835,11 @@ class ListJobs(Paged, frozen=True, kw_only=True):
 
 
 class GetUsage(Command, frozen=True, kw_only=True):
-    """Bytes and counts, grouped."""
+    """Objects and bytes by organization, workspace, project, run, user, tag or kind, the largest first."""
 
     by: str = "project"
+    project: Ref | None = None
+    limit: Limit = 1000
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

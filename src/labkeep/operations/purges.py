@@ -15,7 +15,7 @@ from labkeep.core.lifecycle import Role, Verb
 from labkeep.operations import purge_statement, receipts
 from labkeep.operations.purge_statement import Verified
 from labkeep.storage import deletions as records
-from labkeep.storage import purge
+from labkeep.storage import purge, usage
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -77,6 +77,7 @@ def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
         purge.remove(tx, actor.organization_id, deletion.id, ids)
     else:
         purge.forget_answers(tx, actor.organization_id)
+        usage.add_up(tx, actor.organization_id)
     return len(ids)
 
 

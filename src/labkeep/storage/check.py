@@ -20,6 +20,7 @@ from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind, State
 from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
+from labkeep.storage import usage
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.purge import OWNED
 
@@ -324,6 +325,16 @@ def _audit(s: Subject) -> Iterator[Problem | int]:
             )
 
 
+def _usage(s: Subject) -> Iterator[Problem | int]:
+    """The counters of who holds how much agree with the objects."""
+    yield s.connection.execute(select(func.count()).select_from(t.usage_counters)).scalar_one()
+    for line in usage.differences(s.connection):
+        *_, kind, user, tag, state, items, size, should_items, should_bytes = line
+        which = f"{state} {kind}s of {user}" + (f" with tag {tag}" if tag else "")
+        counted = f"count {items} objects and {size} bytes, but there are {should_items} and {should_bytes}"
+        yield Problem("usage", which, counted, "count again: drop the trigger usage_made and start the server")
+
+
 CHECKS: dict[str, Check] = {
     "pages": _pages,
     "objects": _extensions,
@@ -335,6 +346,7 @@ CHECKS: dict[str, Check] = {
     "rows": _rows,
     "trash": _deletions,
     "sizes": _sizes,
+    "usage": _usage,
     "audit": _audit,
 }
 """Every check, in the order of the report."""

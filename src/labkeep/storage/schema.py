@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from labkeep.core.errors import Unavailable
+from labkeep.storage import usage
 from labkeep.storage.statistics import teach
 from labkeep.storage.tables import metadata
 
@@ -23,6 +24,7 @@ def prepare(connection: Connection) -> None:
         _create(connection)
     elif found != HEAD:
         migrate(connection)
+    usage.install(connection)
     if connection.dialect.name == "sqlite":
         teach(connection)
 

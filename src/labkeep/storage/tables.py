@@ -52,8 +52,8 @@ def _json(name: str, comment: str, *, default: str | None = None) -> Column[Any]
     return Column(name, Json, nullable=False, server_default=_default(default), comment=comment)
 
 
-def _choice(name: str, words: type[StrEnum], comment: str) -> Column[StrEnum]:
-    return Column(name, Choice(words), nullable=False, comment=comment)
+def _choice(name: str, words: type[StrEnum], comment: str, *, key: bool = False) -> Column[StrEnum]:
+    return Column(name, Choice(words), primary_key=key, nullable=False, comment=comment)
 
 
 def _words_column(name: str, comment: str) -> Column[tuple[str, ...]]:
@@ -862,12 +862,21 @@ usage_counters = Table(
     metadata,
     _organization(),
     _id("workspace_id", "The workspace.", key=True),
-    _text("dimension", "workspace, project, kind, user or tag.", key=True),
-    _text("value", "Which of them.", key=True),
+    _id("project_id", "The project.", key=True),
+    _choice("kind", Kind, "What is counted.", key=True),
+    _text("user", "Who made it.", key=True),
+    _text("tag", "One of its tags; empty in the line that counts everything.", key=True),
     _text("state", "live or trashed.", key=True),
+    Column(
+        "shard",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="So that writers at the same moment do not wait for each other; lines are added up over it.",
+    ),
     _int("items", "Objects."),
     _int("bytes", "Bytes that they hold."),
-    comment="Who holds how much, always up to date.",
+    comment="Who holds how much: kept by triggers on the objects, so that no statement can forget it.",
     **_COMPACT,
 )
 

@@ -139,6 +139,8 @@ class Usages:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def list(self, *, by: str | None = None) -> Pages[Usage]:
-        """Bytes and counts by ``project``, ``workspace`` or ``kind``, and how much of them sits in the trash."""
-        return self._connection.pages(Usage, requests.path("/usage"), by=by)
+    def list(self, *, by: str | None = None, project: str | None = None, limit: int | None = None) -> Pages[Usage]:
+        """Objects and bytes by ``organization``, ``workspace``, ``project``, ``run``, ``user``, ``tag`` or ``kind``, the
+        ``limit`` largest first, and how much of them sits in the trash. Owners only for the first two.
+        """
+        return self._connection.pages(Usage, requests.path("/usage"), by=by, project=project, limit=limit)

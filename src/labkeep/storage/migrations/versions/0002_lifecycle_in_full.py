@@ -447,17 +447,29 @@ def _make_purge_blobs() -> None:
 
 
 def _make_usage_counters() -> None:
+    # Filled, and kept, by triggers that are put in place whenever a database is opened.
     op.create_table(
         "usage_counters",
         sa.Column("organization_id", ID, nullable=False, comment="The tenant."),
         sa.Column("workspace_id", ID, nullable=False, comment="The workspace."),
-        sa.Column("dimension", TEXT, nullable=False, comment="workspace, project, kind, user or tag."),
-        sa.Column("value", TEXT, nullable=False, comment="Which of them."),
+        sa.Column("project_id", ID, nullable=False, comment="The project."),
+        sa.Column("kind", TEXT, nullable=False, comment="What is counted."),
+        sa.Column("user", TEXT, nullable=False, comment="Who made it."),
+        sa.Column("tag", TEXT, nullable=False, comment="One of its tags; empty in the line that counts everything."),
         sa.Column("state", TEXT, nullable=False, comment="live or trashed."),
+        sa.Column(
+            "shard",
+            sa.SmallInteger(),
+            autoincrement=False,
+            nullable=False,
+            comment="So that writers at the same moment do not wait for each other; lines are added up over it.",
+        ),
         sa.Column("items", sa.BigInteger(), nullable=False, comment="Objects."),
         sa.Column("bytes", sa.BigInteger(), nullable=False, comment="Bytes that they hold."),
-        sa.PrimaryKeyConstraint("organization_id", "workspace_id", "dimension", "value", "state"),
-        comment="Who holds how much, always up to date.",
+        sa.PrimaryKeyConstraint(
+            "organization_id", "workspace_id", "project_id", "kind", "user", "tag", "state", "shard"
+        ),
+        comment="Who holds how much: kept by triggers on the objects, so that no statement can forget it.",
         sqlite_with_rowid=False,
     )
 
