@@ -144,7 +144,13 @@ def show_hold(session: Session, id: str, items: bool) -> None:
         session.output.rows(HELD, held)
 
 
-@hold.command("lift", examples=(f"labkeep hold lift {ID} --reason 'case closed'",))
+@hold.command(
+    "lift",
+    examples=(
+        f"labkeep hold lift {ID} --reason 'case closed'",
+        f"labkeep hold lift {ID} --reason 'agreed with counsel' --json",
+    ),
+)
 @click.argument("id")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for the record and the audit trail.")
 @pass_session
