@@ -62,6 +62,8 @@ SAMPLES: dict[str, Sample] = {
     "runs_update": Sample("run.write", {"id": "$run", "notes": "new"}),
     "runs_finish": Sample("run.write", _RUN),
     "runs_stop": Sample("run.write", {"id": "$other"}),
+    "branches_fork": Sample("run.write", {"id": "$run", "step": 0}),
+    "branches_rewind": Sample("run.write", {"id": "$run", "step": 0}),
     "runs_heartbeat": Sample("run.write", {"id": "$other"}),
     "rows_write": Sample("run.write", {"id": "$run", "rows": [{"id": "a", "data": {"x": 1}}]}),
     "rows_read": Sample("run.read", _RUN),

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from labkeep.core import commands as c
+from labkeep.core import commands_branches as cb
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_proof as p
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
-from labkeep.http.wire import Endpoint
+from labkeep.http.wire import Endpoint, Prepare
 from labkeep.operations import (
     Operation,
     accounts,
     artifacts,
     audits,
+    branches,
     deletions,
     documents,
     environments,
@@ -67,6 +71,14 @@ def _write(
     )
 
 
+def _prepared(
+    path: str, command: type[Any], prepare: Prepare, operation: Operation, summary: str, status: int = 200
+) -> Endpoint:
+    """A write that begins before its transaction, and answers the run."""
+    made = _write("POST", path, command, operation, e.Run, summary, status)
+    return msgspec.structs.replace(made, prepare=prepare)
+
+
 ACCOUNTS = [
     _read("/me", c.Nothing, accounts.me, c.Me, "Who this key is"),
     _read("/workspaces", c.ListWorkspaces, accounts.list_workspaces, c.Page[e.Workspace], "List workspaces"),
@@ -94,6 +106,10 @@ RUNS = [
     _write("PATCH", "/runs/{id}", c.UpdateRun, runs.update, e.Run, "Edit a run"),
     _write("POST", "/runs/{id}/finish", c.FinishRun, runs.finish, e.Run, "Finish a run"),
     _write("POST", "/runs/{id}/stop", c.StopRun, runs.stop, e.Run, "Ask a run to stop"),
+    _prepared(
+        "/runs/{id}/fork", cb.ForkRun, branches.prepare_fork, branches.fork, "Begin a run with a run's history", 201
+    ),
+    _prepared("/runs/{id}/rewind", cb.RewindRun, branches.prepare_rewind, branches.rewind, "Take a run back to a step"),
     _write("POST", "/runs/{id}/heartbeat", c.Heartbeat, runs.heartbeat, c.Alive, "Say that a run is alive"),
 ]
 

@@ -179,6 +179,49 @@ def stop_run(session: Session, run: str) -> None:
     session.output.answer(after, f"run {after.name} is {after.status} now")
 
 
+@runs.command(
+    "fork",
+    examples=(
+        "labkeep runs fork digits/baseline --step 1000",
+        "labkeep runs fork digits/baseline --name second-try --json",
+    ),
+)
+@click.argument("run")
+@click.option(
+    "--step", type=click.IntRange(min=0), help="The last step that the fork begins with; all of them without."
+)
+@click.option("--name", help="Name of the new run.")
+@pass_session
+def fork_run(session: Session, run: str, step: int | None, name: str | None) -> None:
+    """Make a run that begins with the history of RUN, which stays as it is.
+
+    RUN is an id, or PROJECT/NAME.
+    """
+    made = session.client.runs.fork(find_run(session.client, run).id, step=step, name=name)
+    session.output.answer(made, f"run {made.name} ({made.id}) begins with the history of {run}")
+
+
+@runs.command(
+    "rewind",
+    examples=(
+        "labkeep runs rewind digits/baseline --step 1000 --reason diverged",
+        "labkeep runs rewind digits/baseline --step 0 --json",
+    ),
+)
+@click.argument("run")
+@click.option("--step", type=click.IntRange(min=0), required=True, help="The last step that the run keeps.")
+@click.option("--reason", help="Why, for the audit log.")
+@pass_session
+def rewind_run(session: Session, run: str, step: int, reason: str | None) -> None:
+    """Take RUN back to a step. All that it had logged is kept as a run in the archive.
+
+    RUN is an id, or PROJECT/NAME.
+    """
+    after = session.client.runs.rewind(find_run(session.client, run).id, step=step, reason=reason)
+    kept = f"; what it had logged is kept as run {after.base_run_id} in the archive" if after.base_run_id else ""
+    session.output.answer(after, f"run {after.name} stands at step {step}{kept}")
+
+
 DIFFERENCES = (
     Column("PATH", lambda d: d.path),
     Column("A", lambda d: d.a),

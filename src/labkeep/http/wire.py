@@ -39,6 +39,10 @@ INLINE_BYTES = 64 * 1024
 _encoder = msgspec.json.Encoder()
 
 
+Prepare = Callable[[Store, Actor, Any], Any]
+"""What an operation does before its transaction: reads and packs, and answers what the operation takes."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a route table."""
 
@@ -53,6 +57,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     variant: str = ""
     """Tells apart endpoints of one operation."""
+    prepare: Prepare | None = None
+    """Called with the command, in a thread."""
 
     @property
     def changes_access(self) -> bool:
@@ -108,6 +114,8 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Any]:
         operation = endpoint.operation
         if endpoint.writes and key:
             operation = once(operation, key, fingerprint(command))
+        if endpoint.prepare is not None:
+            command = await asyncio.to_thread(endpoint.prepare, store_of(request), actor_of(request), command)
         result = await run(request, operation, command, writes=endpoint.writes)
         if endpoint.changes_access:
             request.app.state.keyring.forget()

@@ -33,6 +33,10 @@ STREAMS = ("history", "system", "console")
 """Streams whose lengths a process is told when it announces itself."""
 
 
+BRANCH = "branch"
+"""Key in a run's ``extra`` of where its history begins: ``{"run_id", "step", "summary"}``, the summary as it was there."""
+
+
 class Changes(Command, frozen=True, kw_only=True):
     """What a process says of its run. ``config`` and ``summary`` replace; ``metadata`` and ``extra`` merge deeply."""
 
@@ -294,11 +298,20 @@ def _note_alive(tx: Tx, actor: Actor, run: Run) -> Run:
 
 
 def _reported(run: Run, command: Delivery) -> Run:
-    if command.summary is not None and command.summary != run.summary:
-        run = msgspec.structs.replace(run, summary=command.summary)
+    if command.summary is not None:
+        # The process knows nothing of what the run began with.
+        summary = {**_begun_with(run), **command.summary}
+        if summary != run.summary:
+            run = msgspec.structs.replace(run, summary=summary)
     if command.extra is not None:
         run = msgspec.structs.replace(run, extra=merge(run.extra, command.extra))
     return run
+
+
+def _begun_with(run: Run) -> Json:
+    origin = run.extra.get(BRANCH)
+    summary = origin.get("summary") if isinstance(origin, dict) else None
+    return summary if isinstance(summary, dict) else {}
 
 
 def _is_known_end(run: Run, exit_code: int) -> bool:

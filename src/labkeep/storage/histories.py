@@ -205,10 +205,11 @@ def append(tx: Tx, taken: Taken, batch: Prepared) -> Standing:
 def _extend(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared) -> Change:
     if batch.summaries:
         metrics.add(tx, owner, place, batch.summaries)
-    return _insert(tx, place, offset, batch.packed)
+    return insert_chunks(tx, place, offset, batch.packed)
 
 
-def _insert(tx: Tx, place: Place, offset: int, packed: Iterable[Packed]) -> Change:
+def insert_chunks(tx: Tx, place: Place, offset: int, packed: Iterable[Packed]) -> Change:
+    """Store rows from ``offset`` on, where no chunk lies."""
     rows, size, values = 0, 0, []
     for piece in packed:
         values.append({**place._asdict(), "first_row": offset + rows, "rows": piece.rows, "data": piece.data})
@@ -275,11 +276,11 @@ def _append_rest(tx: Tx, owner: Owner, place: Place, batch: Prepared, known: int
 
 def _splice(tx: Tx, place: Place, old: Sequence[Chunk], parts: Sequence[Part], offset: int, batch: Prepared) -> Change:
     if not old:
-        return _insert(tx, place, offset, batch.packed)
+        return insert_chunks(tx, place, offset, batch.packed)
     # Each of the old parts touches the new rows, so together they have no gap.
     spliced = splice(parts, offset, batch.table)
     removed = replace_chunks(tx, place, old)
-    return removed.plus(_insert(tx, place, spliced[0][0], pack(concat([table for _, table in spliced]))))
+    return removed.plus(insert_chunks(tx, place, spliced[0][0], pack(concat([table for _, table in spliced]))))
 
 
 def replace_chunks(tx: Tx, place: Place, old: Sequence[Chunk]) -> Change:
@@ -360,7 +361,7 @@ def _merge_small(tx: Tx, place: Place) -> Change:
         if len(run) >= enough:
             old = read_chunks(tx, place, run[-1][0], run[0][0] + run[0][1])
             merged = concat([chunks.unpack(chunk.data) for chunk in old])
-            return replace_chunks(tx, place, old).plus(_insert(tx, place, old[0].first_row, pack(merged)))
+            return replace_chunks(tx, place, old).plus(insert_chunks(tx, place, old[0].first_row, pack(merged)))
     return Change()
 
 

@@ -125,6 +125,11 @@ def add(tx: Tx, owner: index.Owner, place: Place, fresh: Summaries) -> None:
     _store(tx, owner, place, {key: _extended(known.get(key), summary) for key, summary in fresh.items()})
 
 
+def begin(tx: Tx, owner: index.Owner, place: Place, total: Summaries, sealed: Summaries) -> None:
+    """The first summaries of a stream that begins with rows of another."""
+    _store(tx, owner, place, {key: Known(summary, sealed.get(key)) for key, summary in total.items()})
+
+
 def _extended(known: Known | None, fresh: Summary) -> Known:
     return Known(fresh) if known is None else known._replace(total=followed(known.total, fresh))
 

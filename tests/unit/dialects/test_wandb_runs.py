@@ -105,11 +105,84 @@ def test_an_edit_by_id_does_not_change_the_state(api: TestClient) -> None:
     assert run_of(api)["notes"] == "later"
 
 
-def test_a_fork_is_refused_and_not_begun_without_its_history(api: TestClient) -> None:
-    config = '{"_wandb": {"value": {"t": {}, "branch_point": {"run_id": "r0", "step": 5}}}}'
-    asked = {"name": "r1", "modelName": "p", "host": "h", "config": config}
-    response = api.post("/graphql", json={"query": UPSERT, "variables": {"input": asked}})
-    assert (response.status_code, "cannot be forked" in response.json()["error"]) == (501, True)
+REWIND = """mutation RewindRun($i: RewindRunInput!) { rewindRun(input: $i) {
+  rewoundRun { id name displayName config sweepName historyLineCount project { name entity { name } } } } }"""
+
+
+def log(api: TestClient, name: str, steps: range, offset: int = 0) -> None:
+    lines = [json.dumps({"_step": step, "loss": step}) for step in steps]
+    body = {"files": {"wandb-history.jsonl": {"offset": offset, "content": lines}}}
+    assert api.post(f"/files/default/p/{name}/file_stream", json=body).status_code == 200
+
+
+def branch(api: TestClient, name: str, base: str, step: Any) -> Any:
+    config = json.dumps({"_wandb": {"value": {"t": {}, "branch_point": {"run_id": base, "step": step}}}})
+    asked = {"name": name, "modelName": "p", "host": "h", "config": config}
+    query = UPSERT.replace("state", "historyLineCount")
+    return api.post("/graphql", json={"query": query, "variables": {"input": asked}})
+
+
+def test_a_fork_goes_on_behind_the_rows_of_its_base(api: TestClient, store: Store, admin: Actor) -> None:
+    upsert(api, name="r1")
+    log(api, "r1", range(10))
+    made = branch(api, "r2", "r1", 5).json()["data"]["upsertBucket"]
+    assert (made["inserted"], made["bucket"]["historyLineCount"]) == (True, 6)
+    assert found(store, admin, "r2").base_run_id == found(store, admin).id
+    log(api, "r2", range(6, 8), offset=6)
+    again = branch(api, "r2", "r1", 5).json()["data"]["upsertBucket"]  # the client did not hear the answer
+    assert (again["inserted"], again["bucket"]["historyLineCount"]) == (False, 8)
+    assert run_of(api)["historyLineCount"] == 10
+
+
+@pytest.mark.parametrize(
+    ("base", "step", "status", "said"),
+    [
+        ("none", 1, 404, "'none' not found"),
+        ("r1", 99, 422, "has no step 99"),
+        ("r1", 1.5, 422, "is not a step"),
+        ("r1", -1, 422, "is not a step"),
+        ("r1", "x", 422, "is not a step"),
+    ],
+)
+def test_a_fork_of_what_is_not_there_is_refused_and_makes_no_run(
+    api: TestClient, base: str, step: Any, status: int, said: str
+) -> None:
+    upsert(api, name="r1")
+    log(api, "r1", range(3))
+    response = branch(api, "r2", base, step)
+    assert (response.status_code, said in response.json()["error"]) == (status, True), response.text
+    assert ask(api, RUN, name="r2")["project"]["run"] is None
+
+
+def test_a_rewound_run_goes_on_from_its_step(api: TestClient) -> None:
+    id = upsert(api, name="r1", config='{"lr": {"value": 1}}')["bucket"]["id"]
+    log(api, "r1", range(10))
+    asked = {"runName": "r1", "entityName": "default", "projectName": "p", "metricName": "_step", "metricValue": 3.0}
+    for _ in range(2):  # the client did not hear the first answer
+        run = ask(api, REWIND, i=asked)["rewindRun"]["rewoundRun"]
+        assert (run["id"], run["historyLineCount"], run["project"]["name"]) == (id, 4, "p")
+    assert names(api) == ["r1"]
+    assert ask(api, RUN, name="r1-before-rewind-1")["project"]["run"]["historyLineCount"] == 10
+    assert ask(api, RUN, name="r1-before-rewind-2")["project"]["run"] is None
+
+
+def test_a_summary_that_a_forks_process_sends_does_not_hide_what_it_began_with(api: TestClient) -> None:
+    upsert(api, name="r1")
+    api.post("/files/default/p/r1/file_stream", json=history('{"_step": 0, "old": 1, "loss": 1}'))
+    branch(api, "r2", "r1", 0)
+    body = {"files": {"wandb-summary.json": {"offset": 0, "content": ['{"loss": 2}']}}}
+    api.post("/files/default/p/r2/file_stream", json=body)
+    assert json.loads(run_of(api, "r2")["summaryMetrics"]) == {"loss": 2, "old": 1}
+
+
+def history(*lines: str) -> dict[str, Any]:
+    return {"files": {"wandb-history.jsonl": {"offset": 0, "content": list(lines)}}}
+
+
+def test_runs_are_taken_back_to_steps_only(api: TestClient) -> None:
+    asked = {"runName": "r1", "projectName": "p", "metricName": "loss", "metricValue": 3.0}
+    response = api.post("/graphql", json={"query": REWIND, "variables": {"i": asked}})
+    assert (response.status_code, "only be taken back to a _step" in response.json()["error"]) == (501, True)
 
 
 def test_a_run_without_a_name_or_an_id_is_refused(api: TestClient) -> None:

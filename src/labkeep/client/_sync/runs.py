@@ -153,6 +153,35 @@ class Runs(Items):
         """Ask a running run to stop: its client learns of it with its next heartbeat or log."""
         return self._connection.write(Run, "POST", requests.path("/runs/{id}/stop", id=id), {})
 
+    def fork(
+        self,
+        id: str,
+        *,
+        step: int | None = None,
+        project: str | None = None,
+        name: str | None = None,
+        handle: str | None = None,
+        status: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+    ) -> Run:
+        """A new run that begins with this one's history up to and including ``step``; with all of it without one.
+
+        It has the base's config (``config`` merges over it), tags, group and job type, and stands beside it unless
+        ``project`` says otherwise. The base stays as it is, and cannot be trashed without ``force`` while the fork
+        lives. Invalid for a step that the base has not reached.
+        """
+        body = requests.given({name: value for name, value in locals().items() if name != "id"})
+        return self._connection.write(Run, "POST", requests.path("/runs/{id}/fork", id=id), body)
+
+    def rewind(self, id: str, *, step: int, reason: str | None = None) -> Run:
+        """Take a run back to ``step``: it goes on from there. All that it had logged is kept as a run in the archive,
+        which is the base of this one from now on.
+        """
+        body = requests.given({"step": step, "reason": reason})
+        return self._connection.write(Run, "POST", requests.path("/runs/{id}/rewind", id=id), body)
+
     def heartbeat(self, id: str) -> Alive:
         """Say that the process is alive; ``stop`` of the answer asks it to end."""
         return self._connection.write(Alive, "POST", requests.path("/runs/{id}/heartbeat", id=id), {})

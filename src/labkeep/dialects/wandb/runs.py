@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
+from labkeep.core.columns import STEP
 from labkeep.core.commands import StopRun
+from labkeep.core.commands_branches import RewindRun
 from labkeep.core.entities import Document, Json
 from labkeep.core.errors import AlreadyExists, Gone, Invalid, NotFound, Unsupported
 from labkeep.core.lifecycle import Status
@@ -23,16 +27,17 @@ from labkeep.dialects.wandb.translate import (
     status_of,
     summary_out,
 )
-from labkeep.operations import runs, sessions, sweeps
-from labkeep.operations.run_searches import Seen
+from labkeep.operations import branches, run_searches, runs, sessions, sweeps
+from labkeep.operations.branches import BeginRun
+from labkeep.operations.run_searches import FindRun, GetRun, Seen
 from labkeep.operations.sessions import Announce, Announced, Changes
 from labkeep.operations.sweeps import FindSweep
 
 STARTING = ("host", "jobProgram", "commit", "jobRepo")
 """What a process says when it starts and in no later change."""
 
-FORKED = "branch_point"
-"""What the client's own facts have when a run is to begin with the history of another."""
+BRANCHED = "branch_point"
+"""What the client's own facts have when a run is to begin with the history of another, or was taken back."""
 
 MADE = "uncategorized"
 """Where runs go that name no project."""
@@ -46,11 +51,45 @@ def handle_of(seen: Seen) -> str:
 def upsert_bucket(_root: None, context: Context, input: Json) -> Json:
     """Make, announce or change a run."""
     asked = announcement(input, _sweep_of(context, input))
+    base = _branch_point(asked)
     try:
-        found = context.write(sessions.announce, asked)
+        found = _announced(context, asked, base)
     except AlreadyExists:  # two processes of one run started at the same moment, and the other came first
-        found = context.write(sessions.announce, asked)
+        found = _announced(context, asked, base)
     return {"bucket": seen_of(found), "inserted": found.inserted}
+
+
+def _announced(context: Context, asked: Announce, base: tuple[str, int] | None) -> Announced:
+    if base is None:
+        return context.write(sessions.announce, asked)
+    begun = BeginRun(asked=asked, base=base[0], step=base[1])
+    return context.write(branches.begin, branches.prepare_begin(context.store, context.actor, begun))
+
+
+def _branch_point(asked: Announce) -> tuple[str, int] | None:
+    """The run and the step that a run is to begin with; None for one that begins with nothing, or was taken back."""
+    extra = asked.changes.extra
+    internal = {} if extra is UNSET else extra.get(DIALECT, {}).get(INTERNAL, {})
+    point = internal.get(BRANCHED) if asked.starts else None
+    if not isinstance(point, dict) or point.get("run_id") in (None, asked.handle):
+        return None
+    return str(point["run_id"]), _step(point.get("step"))
+
+
+def _step(value: Any) -> int:
+    if type(value) not in (int, float) or not 0 <= value < 2**53 or value != int(value):
+        raise Invalid(f"{value!r} is not a step: use a whole number from 0", path="step")
+    return int(value)
+
+
+def rewind(_root: None, context: Context, input: Json) -> Json:
+    """Take a run back to a step."""
+    if input["metricName"] != STEP:
+        raise Unsupported(f"runs can only be taken back to a {STEP}, not to a value of {input['metricName'][:80]!r}")
+    seen = context.read(run_searches.find, FindRun(project=input.get("projectName") or MADE, handle=input["runName"]))
+    asked = RewindRun(id=seen.run.id, step=_step(input["metricValue"]))
+    context.write(branches.rewind, branches.prepare_rewind(context.store, context.actor, asked))
+    return {"rewoundRun": context.read(run_searches.get, GetRun(id=seen.run.id))}
 
 
 def _sweep_of(context: Context, input: Json) -> Document | None:
@@ -105,8 +144,6 @@ def _changes(input: Json, sweep: Document | None, *, starts: bool) -> Changes:
     if input.get("config"):
         found["config"], internal = config_in(input["config"])
         mine |= internal
-        if starts and FORKED in internal.get(INTERNAL, {}):
-            raise Unsupported("runs cannot be forked on this server: start a new run, or resume the old one")
     if mine or sweep is not None:
         found["extra"] = {DIALECT: mine}
     if sweep is not None:
@@ -152,6 +189,7 @@ RESOLVERS: Resolvers = {
         "upsertBucket": upsert_bucket,
         "updateRunState": update_state,
         "stopRun": stop,
+        "rewindRun": rewind,
     },
     "Run": {
         "id": lambda seen, _context: global_id("Run", seen.run.id),
