@@ -36,6 +36,33 @@ def media_are_files_of_the_run_and_never_run_here(client: Labkeep, server: LiveS
         assert answer.headers["content-security-policy"].startswith("sandbox")
 
 
+def a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source(client: Labkeep, _server: LiveServer) -> None:
+    """s41: the source of a link was deleted, and the link with it; the link in the registry had been taken out before."""
+    project = newest(client, "s41-")
+    registry = next(each for each in client.projects.list() if each.name.startswith("wandb-registry-models"))
+    (best,) = client.artifacts.list(registry.id)
+    assert (best.name, best.type, [*best.tags]) == ("Best net", "model", ["gold"])
+    (first,) = client.artifacts.versions(best.id)
+    files = {file.path: file.digest for file in client.files.list(first.id) if not file.path.startswith(".")}
+    assert client.files.read(first.id, "weights.txt") == b"weights 1"
+    source = client.artifacts.resolve(project.id, "net:v0")
+    assert files == {file.path: file.digest for file in client.files.list(source.id) if not file.path.startswith(".")}
+    (edge,) = [link for link in client.links.list(first.id) if link.type == "linked"]
+    assert (edge.source_id, edge.target_id, edge.on_delete) == (first.id, source.id, "cascade")
+
+    net = client.artifacts.resolve(project.id, "net").parent_id
+    (gone,) = client.artifacts.versions(net, state="trashed")
+    assert gone.deletion_id is not None
+    members = {member.item_id for member in client.deletions.members(gone.deletion_id)}
+    assert len(members) == 2
+    assert gone.id in members
+    client.deletions.restore(gone.deletion_id)
+    again = client.artifacts.resolve(project.id, "shortlist:keep")
+    assert again.id in members
+    assert again.digest == gone.digest
+
+
 WANDB = {
     "wandb-s40_media": media_are_files_of_the_run_and_never_run_here,
+    "wandb-s41_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
 }

@@ -184,8 +184,11 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="labkeep-conformance-") as folder, live_server(Path(folder)) as server:
         outcomes = _run_all(server, chosen)
+        _, failed, rest = server.log.read_text().partition("Traceback")
     _report(outcomes)
-    return 0 if all(outcome.ok for outcome in outcomes) else 1
+    if failed:
+        print(f"the server failed, first with:\n{failed}{rest[:5_000]}")
+    return 0 if all(outcome.ok for outcome in outcomes) and not failed else 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from labkeep.core.commands import (
     ResolveArtifact,
     SetAliases,
 )
-from labkeep.core.entities import Artifact, ArtifactVersion, File, Project, Run
+from labkeep.core.entities import Artifact, ArtifactVersion, File, Json, Project, Run
 from labkeep.core.errors import Conflict, Illegal, Invalid, NotFound
 from labkeep.core.ids import check_id
 from labkeep.core.lifecycle import LIVE, Kind, State, parse_state
@@ -35,6 +35,9 @@ from labkeep.storage.transaction import Tx
 
 LATEST = "latest"
 """The alias of the newest version. It moves by itself."""
+
+PORTFOLIO = "portfolio"
+"""Key of ``extra`` of a collection whose versions are links to versions that were made elsewhere."""
 
 MAX_ALIASES = 1_000
 """Aliases that one version may have."""
@@ -88,9 +91,18 @@ def create_version(tx: Tx, actor: Actor, command: CreateArtifactVersion) -> Arti
 def collection_for(tx: Tx, actor: Actor, project: Project, command: CreateArtifactVersion) -> Artifact:
     """The collection, locked, so that its versions are numbered one after the other."""
     found = records.find(tx, Artifact, actor, parent_id=project.id, handle=command.name, type=command.type)
+    if found is not None and found.extra.get(PORTFOLIO):
+        raise Conflict(f"{command.name!r} holds links to versions of other artifacts: make versions under another name")
     if found is not None:
         return records.get_writable(tx, Artifact, actor, found.id)
-    if ":" in command.name:
+    return new_collection(tx, actor, project, command.name, command.type, dialect=command.dialect)
+
+
+def new_collection(
+    tx: Tx, actor: Actor, project: Project, name: str, type: str, *, dialect: str, extra: Json | None = None
+) -> Artifact:
+    """A collection without versions."""
+    if ":" in name:
         raise Invalid("the name of an artifact has no colon: what follows one is an alias", path="name")
     records.check_writable(project)
     collection = Artifact(
@@ -100,10 +112,11 @@ def collection_for(tx: Tx, actor: Actor, project: Project, command: CreateArtifa
         workspace_id=actor.workspace_id,
         parent_id=project.id,
         project_id=project.id,
-        type=command.type,
-        name=command.name,
-        handle=command.name,
-        dialect=command.dialect,
+        type=type,
+        name=name,
+        handle=name,
+        extra=extra or {},
+        dialect=dialect,
         created_by=actor.name,
         created_at=tx.now,
         updated_at=tx.now,

@@ -19,10 +19,19 @@ NEWEST = "0.31.0"
 """Newest client that this dialect is tested with."""
 
 FEATURES: dict[str, bool] = {
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE": True,
+    "ARTIFACT_REGISTRY_SEARCH": True,
     "FILESTREAM_GZIP": True,
+    "INCLUDE_ARTIFACT_TYPES_IN_REGISTRY_CREATION": True,
     "STRUCTURED_CONSOLE_LOGS": True,
 }
 """Features of newer servers by name. A feature that is not named is not used by the client."""
+
+
+class OrganizationEntity(str):
+    """The workspace where the client expects the entity of an organization, which is no team."""
+
+    __slots__ = ()
 
 
 def user(name: str) -> Json:
@@ -72,6 +81,11 @@ def _organization(context: Context) -> Json:
     return {"id": global_id("Organization", context.me.organization_id), "name": context.me.organization}
 
 
+def organization(_root: None, context: Context, name: str | None = None) -> Json | None:
+    """The organization of the key; None for any other."""
+    return _organization(context) if name in (None, "", context.me.organization, context.entity) else None
+
+
 def server_info(_root: None, _context: Context) -> Json:
     """Versions and features."""
     return {
@@ -90,7 +104,7 @@ RESOLVERS: Resolvers = {
         "viewer": viewer,
         "users": users,
         "entity": entity,
-        "organization": lambda _root, context, **_: _organization(context),
+        "organization": organization,
         "serverInfo": server_info,
     },
     "User": {
@@ -100,16 +114,16 @@ RESOLVERS: Resolvers = {
     },
     "Entity": {
         "id": lambda name, _context: global_id("Entity", name),
-        "name": lambda name, _context: name,
-        "entityType": lambda _name, _context: "team",
-        "isTeam": lambda _name, _context: True,
+        "name": lambda name, _context: str(name),
+        "entityType": lambda name, _context: "organization" if isinstance(name, OrganizationEntity) else "team",
+        "isTeam": lambda name, _context: not isinstance(name, OrganizationEntity),
         "xxhashDigestsEnabled": lambda _name, _context: False,
         "organization": lambda _name, context: _organization(context),
         "user": lambda _name, _context: None,
     },
     "Organization": {
         "coreWeaveOrganizationId": lambda _organization, _context: None,
-        "orgEntity": lambda _organization, _context: None,
+        "orgEntity": lambda _organization, context: OrganizationEntity(context.entity),
         "featureFlags": lambda _organization, _context, **_: [],
     },
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkeep.core.commands import ItemVerb, ResolveArtifact, SetAliases
+from labkeep.core.commands import ItemVerb, ResolveArtifact
 from labkeep.core.entities import ArtifactVersion, File, Json
-from labkeep.core.errors import Invalid, NotFound, Unsupported
+from labkeep.core.errors import InUse, Invalid, NotFound, Unsupported
 from labkeep.dialects.wandb import manifests
 from labkeep.dialects.wandb.artifacts import by_id, mine
 from labkeep.dialects.wandb.context import Context, global_id, own_id
@@ -201,24 +201,13 @@ def update(_root: None, context: Context, input: Json) -> Json:
     return {"artifact": context.write(artifact_edits.edit_version, asked)}
 
 
-def add_aliases(_root: None, context: Context, input: Json) -> Json:
-    """Move aliases here."""
-    names = tuple(each["alias"] for each in input["aliases"])
-    context.write(artifacts.set_aliases, SetAliases(id=own_id("Artifact", input["artifactID"]), add=names))
-    return {"success": True}
-
-
-def delete_aliases(_root: None, context: Context, input: Json) -> Json:
-    """Take aliases away."""
-    names = tuple(each["alias"] for each in input["aliases"])
-    context.write(artifacts.set_aliases, SetAliases(id=own_id("Artifact", input["artifactID"]), remove=names))
-    return {"success": True}
-
-
 def delete(_root: None, context: Context, input: Json) -> Json:
     """Trash a version. One that has aliases is in use unless they go, too."""
     held = by_id(None, context, input["artifactID"])
-    context.write(deletions.trash_item, ItemVerb(id=held.version.id, force=bool(input.get("deleteAliases"))))
+    try:
+        context.write(deletions.trash_item, ItemVerb(id=held.version.id, force=bool(input.get("deleteAliases"))))
+    except InUse as error:
+        raise InUse(error.message.replace("or pass force", "or pass delete_aliases=True"), **error.details) from None
     return {"artifact": held}
 
 
@@ -273,11 +262,11 @@ RESOLVERS: Resolvers = {
         "useArtifact": use,
         "updateArtifact": update,
         "deleteArtifact": delete,
-        "addAliases": add_aliases,
-        "deleteAliases": delete_aliases,
         "updateArtifactSequence": update_collection,
+        "updateArtifactPortfolio": update_collection,
         "moveArtifactSequence": update_collection,
         "deleteArtifactSequence": delete_collection,
+        "deleteArtifactPortfolio": delete_collection,
         "createArtifactCollectionTagAssignments": tag_collection,
         "deleteArtifactCollectionTagAssignments": untag_collection,
     },

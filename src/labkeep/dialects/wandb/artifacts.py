@@ -11,9 +11,18 @@ from labkeep.dialects.wandb import manifests
 from labkeep.dialects.wandb.context import Context, global_id, own_id
 from labkeep.dialects.wandb.files import DRAFT, MADE_UP, links, shown
 from labkeep.dialects.wandb.graphql import Resolvers
-from labkeep.dialects.wandb.projects import connection, page_size
+from labkeep.dialects.wandb.projects import accepted, connection, page_size
 from labkeep.dialects.wandb.translate import DIALECT, dumps, moment
-from labkeep.operations import artifact_searches, artifacts, drafts, file_searches, lineage, run_searches
+from labkeep.operations import (
+    artifact_links,
+    artifact_searches,
+    artifacts,
+    drafts,
+    file_searches,
+    lineage,
+    run_searches,
+)
+from labkeep.operations.artifact_links import Sources, is_link, is_portfolio
 from labkeep.operations.artifact_searches import FindCollection, FindTypes, Held, Home, OfRun
 from labkeep.operations.drafts import FindDraft
 from labkeep.operations.file_searches import CountFiles, FindFiles
@@ -106,17 +115,31 @@ def artifact_type(project: Project, context: Context, name: str) -> TypeOf | Non
 def artifact_types(project: Project, context: Context, **_more: Any) -> Json:
     """All types of a project."""
     found = context.read(artifact_searches.types, FindTypes(project=project.id))
-    return connection([TypeOf(name, project) for name in found], None)
+    return connection([TypeOf(name, project) for name in sorted({*found, *(accepted(project) or ())})], None)
 
 
 def versions(home: Home, context: Context, after: str | None = None, first: int | None = None, **_more: Any) -> Json:
     """Versions of a collection, newest first."""
     asked = ListArtifactVersions(id=home.collection.id, limit=page_size(first), cursor=after or None)
     found = context.read(artifacts.list_versions, asked)
+    sources = context.read(artifact_links.sources, Sources(found.items)) if is_portfolio(home.collection) else {}
     page = connection([Held(each, *home) for each in found.items], found.next)
     for edge in page["edges"]:
         edge["version"] = edge["node"].version.name
+        edge["node"] = sources.get(edge["node"].version.id, edge["node"])
     return {**page, "of": home}
+
+
+def source_of(held: Held, context: Context) -> Held:
+    """The version that a link stands for; the link itself when that is gone, and any other version."""
+    if not is_link(held.version):
+        return held
+    return context.read(artifact_links.sources, Sources([held.version])).get(held.version.id, held)
+
+
+def kind_of(home: Home) -> str:
+    """The GraphQL type of a collection."""
+    return "ArtifactPortfolio" if is_portfolio(home.collection) else "ArtifactSequence"
 
 
 def membership(home: Home, context: Context, aliasName: str) -> Held | None:  # noqa: N803 - the wire's name
@@ -305,7 +328,7 @@ RESOLVERS: Resolvers = {
         "createdAt": lambda held, _context: moment(held.version.created_at),
         "aliases": aliases,
         "artifactCollection": lambda held, _context: home_of(held),
-        "artifact": lambda held, _context: held,
+        "artifact": source_of,
         "files": files,
     },
     "Artifact": {
@@ -335,7 +358,6 @@ RESOLVERS: Resolvers = {
         "usedBy": lambda held, context: connection(
             context.read(lineage.users, lineage.Users(id=held.version.id)), None
         ),
-        "artifactMemberships": lambda held, _context: {"edges": [{"node": held}]},
     },
     "ArtifactManifest": {
         "id": lambda held, _context: global_id("ArtifactManifest", held.version.id),

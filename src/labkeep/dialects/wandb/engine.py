@@ -18,7 +18,9 @@ from labkeep.dialects.wandb import (
     artifacts,
     files,
     histories,
+    portfolios,
     projects,
+    registries,
     run_sets,
     runs,
     sweeps,
@@ -29,7 +31,19 @@ from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.urls import base_url
 from labkeep.http.wire import JSON, actor_of, decode_json, read_body, store_of
 
-MODULES = (accounts, projects, runs, histories, files, artifacts, artifact_writes, run_sets, sweeps)
+MODULES = (
+    accounts,
+    projects,
+    runs,
+    histories,
+    files,
+    artifacts,
+    artifact_writes,
+    portfolios,
+    registries,
+    run_sets,
+    sweeps,
+)
 
 
 def _gathered() -> dict[str, dict[str, Resolver]]:
@@ -40,9 +54,7 @@ def _gathered() -> dict[str, dict[str, Resolver]]:
     return found
 
 
-ENGINE = Engine(
-    Path(__file__).with_name("schema.graphql"), _gathered(), {"ArtifactCollection": lambda _value: "ArtifactSequence"}
-)
+ENGINE = Engine(Path(__file__).with_name("schema.graphql"), _gathered(), {"ArtifactCollection": artifacts.kind_of})
 
 
 class Asked(msgspec.Struct, frozen=True, rename="camel"):

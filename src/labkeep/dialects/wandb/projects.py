@@ -137,16 +137,49 @@ def run_count(home: Project, context: Context, filters: str | None = None) -> in
 
 
 def upsert_model(_root: None, context: Context, input: Json) -> Json:
-    """Make a project, or change its description."""
-    changes = given(input, "description")
-    if input.get("id"):
-        found = context.write(projects.update, UpdateProject(id=own_id("Project", input["id"]), **changes))
-        return {"project": found, "model": found, "inserted": False}
-    if not input.get("name"):
+    """Make a project, or change its description and, of a registry, the types that it takes."""
+    if not input.get("id") and not input.get("name"):
         raise Invalid("a project needs a name", path="name")
+    changes = given(input, "description")
+    known = own_id("Project", input["id"]) if input.get("id") else input["name"]
+    before = project(None, context, known)
+    registry = _registry(input, before)
+    if registry:
+        changes["extra"] = {DIALECT: {"registry": registry}}
+    if before is not None or input.get("id"):
+        found = context.write(projects.update, UpdateProject(id=known, **changes)) if changes else before
+        return {"project": found, "model": found, "inserted": False}
     asked = CreateProject(name=input["name"], dialect=DIALECT, **changes)
     ensured = context.write(resources.ensure_project, asked)
     return {"project": ensured.item, "model": ensured.item, "inserted": not ensured.found}
+
+
+def _registry(input: Json, before: Project | None) -> Json:
+    """What the input says of a registry. Types are only ever added."""
+    found: Json = {}
+    if input.get("allowAllArtifactTypesInRegistry") is not None:
+        found["all_types"] = input["allowAllArtifactTypesInRegistry"]
+        found["access"] = input.get("access") or "PRIVATE"
+    if input.get("artifactTypes"):
+        had = _registry_of(before).get("types", []) if before is not None else []
+        found["types"] = list(dict.fromkeys([*had, *(each["name"] for each in input["artifactTypes"])]))
+    return found
+
+
+def _registry_of(home: Project) -> Json:
+    mine = home.extra.get(DIALECT)
+    found = mine.get("registry") if isinstance(mine, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def takes_all(home: Project) -> bool:
+    """Whether a registry takes artifacts of every type."""
+    return bool(_registry_of(home).get("all_types", True))
+
+
+def accepted(home: Project) -> list[str] | None:
+    """The types of artifacts that a registry takes; None for all."""
+    return None if takes_all(home) else list(_registry_of(home).get("types", []))
 
 
 def rename_project(_root: None, context: Context, input: Json) -> Json:
@@ -173,7 +206,8 @@ RESOLVERS: Resolvers = {
         "entityName": lambda _home, context: context.entity,
         "entity": lambda _home, context: context.entity,
         "description": lambda home, _context: home.description or None,
-        "access": lambda _home, _context: "PRIVATE",
+        "access": lambda home, _context: _registry_of(home).get("access", "PRIVATE"),
+        "allowAllArtifactTypesInRegistry": lambda home, _context: takes_all(home),
         "views": lambda _home, _context: "{}",
         "createdAt": lambda home, _context: moment(home.created_at),
         "updatedAt": lambda home, _context: moment(home.updated_at),
