@@ -72,6 +72,7 @@ def open_store(settings: Settings) -> Store:
     database = open_database(settings.database_url, data=data, readers=settings.readers)
     database.grace_days = settings.grace_days
     database.seal_min_rows = settings.seal_min_rows
+    database.apply_at_once = settings.apply_at_once
     database.seal_every_rows = settings.seal_every_rows
     database.master, database.site = master, settings.public_url
     blobs = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)

@@ -58,6 +58,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=0, le=3650, description="Days that something stays restorable in the trash.")
     ] = 30
     auto_purge: Annotated[bool, _doc("Purge what is in the trash for longer than the grace period.")] = True
+    apply_at_once: Annotated[
+        int,
+        Meta(ge=0, description="Objects that a verb of the lifecycle changes at once; larger selections become jobs."),
+    ] = 2_000
     job_lease_s: Annotated[
         int,
         Meta(ge=1, le=3600, description="Seconds without a sign of life after which a worker's job goes to another."),

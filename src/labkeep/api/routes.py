@@ -11,6 +11,7 @@ import msgspec
 
 from labkeep.core import commands as c
 from labkeep.core import commands_branches as cb
+from labkeep.core import commands_jobs as j
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_proof as p
 from labkeep.core import entities as e
@@ -270,6 +271,11 @@ RECORDS = [
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
     _read("/jobs", c.ListJobs, jobs.list_, c.Page[e.Job], "List background jobs"),
     _read("/jobs/{id}", c.Get, jobs.get, e.Job, "Get a background job"),
+    _read("/jobs/{id}/items", j.ListJobItems, jobs.items, c.Page[j.JobItem], "What a job left as it was, and why"),
+    _write("POST", "/jobs/{id}/pause", j.ControlJob, jobs.pause, e.Job, "Pause a job"),
+    _write("POST", "/jobs/{id}/resume", j.ResumeJob, jobs.resume, e.Job, "Let a job go on"),
+    _write("POST", "/jobs/{id}/cancel", j.ControlJob, jobs.cancel, e.Job, "End a job before it is done"),
+    _write("PUT", "/jobs/{id}/rate", j.SetRate, jobs.set_rate, e.Job, "Limit how fast a job goes"),
     _read("/usage", c.GetUsage, usage.by, c.Page[c.Usage], "Who holds how much"),
 ]
 

@@ -42,6 +42,8 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "receipt.read": Role.viewer,
     "signing_key.write": Role.owner,
     "job.read": Role.viewer,
+    # One's own jobs anybody may pause and cancel.
+    "job.control": Role.maintainer,
     "usage.read": Role.viewer,
     "usage.read_all": Role.owner,
     "check.run": Role.owner,

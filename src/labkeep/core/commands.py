@@ -7,7 +7,7 @@ References named ``project`` take an id or a name; all other references are ids.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -672,8 +672,25 @@ class MakePlan(Command, frozen=True, kw_only=True):
     force: bool = False
 
 
-class Apply(Command, frozen=True, kw_only=True):
-    """Do it. With ``plan_hash`` only if the world is still as that plan saw it (Stale, with the new plan, otherwise)."""
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+"""Objects a second."""
+
+
+class Paced(Command, frozen=True, kw_only=True):
+    """What may become a background job when it is large: at once (false), as a job (true), or by its size (auto).
+
+    ``rate`` limits the job to so many objects a second.
+    """
+
+    background: bool | Literal["auto"] = "auto"
+    rate: Rate | None = None
+
+
+class Apply(Paced, frozen=True, kw_only=True):
+    """Do it. With ``plan_hash`` only if the world is still as that plan saw it (Stale, with the new plan, otherwise).
+
+    A large selection answers at once with ``job_id``, and goes on in the background (see `Paced`).
+    """
 
     selection: Selection
     verb: str = "trash"
@@ -715,7 +732,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verb did. ``job_id`` is set when it goes on in the background; ``undo`` is the deletion to restore."""
+    """What a verb did. ``job_id`` is set when it goes on in the background, and the counts are then in the job;
+    ``undo`` is the deletion to restore."""
 
     verb: str
     counts: dict[str, int]
@@ -734,7 +752,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Per item: id, kind, name, and what became of it; the first 1,000."""
 
 
-class RestoreDeletion(Command, frozen=True, kw_only=True):
+class RestoreDeletion(Paced, frozen=True, kw_only=True):
     """Put back what a deletion holds, or only ``ids`` of it. ``names`` gives new names where the old one is taken."""
 
     id: Id
@@ -787,7 +805,7 @@ class TrashedItem(msgspec.Struct, frozen=True, kw_only=True):
     days_left: int
 
 
-class ItemVerb(Command, frozen=True, kw_only=True):
+class ItemVerb(Paced, frozen=True, kw_only=True):
     """A verb on one object by its id."""
 
     id: Ref

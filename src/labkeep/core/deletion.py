@@ -112,6 +112,12 @@ def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | Non
     return None
 
 
+def seen(candidate: Candidate) -> str:
+    """What was looked at of a candidate: states and versions are part of it, so any edit in between is noticed."""
+    needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
+    return f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}{needed}"
+
+
 class Planner:
     """Folds candidates into a plan. `add` says whether a candidate goes."""
 
@@ -136,10 +142,7 @@ class Planner:
 
     def add(self, candidate: Candidate) -> bool:
         """Take one candidate into the plan; True when the verb will change it."""
-        # States and versions are part of the hash, so any edit in between is noticed.
-        seen = f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}"
-        needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
-        self._hash.update(f"{seen}{needed}\n".encode())
+        self._hash.update(f"{seen(candidate)}\n".encode())
         if candidate.state not in FROM[self.verb]:
             if candidate.state not in WANTED[self.verb]:
                 self.illegal = self.illegal or candidate

@@ -223,7 +223,7 @@ class Deletion(Entity, frozen=True, kw_only=True):
     workspace_id: str
     project_id: str | None = None
     state: str
-    """applying, trashed, restored, purging, purged."""
+    """applying, trashed, restored, purging, purged; cancelled when nothing went."""
     actor: str
     key_id: str
     client: str = ""
@@ -298,13 +298,18 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(Entity, frozen=True, kw_only=True):
-    """Work that runs after the transaction that caused it. A lease that runs out is taken over."""
+    """Work that runs after the transaction that caused it. A lease that runs out is taken over.
+
+    ``result`` holds what it came to so far: counts, ``speed`` (objects a second) and, in the end, what was freed.
+    """
 
     workspace_id: str = ""
     task: str
     payload: Json = {}
     state: str = "queued"
-    """queued, running, done, failed."""
+    """queued, running, paused, done, failed, cancelled."""
+    wanted: str = "run"
+    """run, pause or cancel: what its owner asks of it."""
     attempts: int = 0
     done: int = 0
     total: int = 0

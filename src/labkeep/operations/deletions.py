@@ -35,10 +35,11 @@ from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, State, Verb
-from labkeep.operations.plans import Applied, fold, parse_verb, restorable_until
+from labkeep.operations.handovers import hand_over, key_of
+from labkeep.operations.plans import Applied, Large, at_once, fold, parse_verb, restorable_until
 from labkeep.operations.projects import resolve, states_for
 from labkeep.storage import deletions as store
-from labkeep.storage import records
+from labkeep.storage import jobs, records
 from labkeep.storage import tables as t
 from labkeep.storage.inventory import Freed
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
@@ -74,11 +75,14 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
 def apply(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     """Do what a plan said. Stale when the world moved since; the blocker's own error when something must stay."""
     verb = parse_verb(command.verb)
-    if verb == Verb.trash:
-        return _trash(tx, actor, command)
-    if verb in (Verb.archive, Verb.unarchive):
-        return _archive(tx, actor, command, verb)
-    return _undo_or_purge(tx, actor, command, verb)
+    try:
+        if verb == Verb.trash:
+            return _trash(tx, actor, command)
+        if verb in (Verb.archive, Verb.unarchive):
+            return _archive(tx, actor, command, verb)
+        return _undo_or_purge(tx, actor, command, verb)
+    except Large:
+        return hand_over(tx, actor, command)
 
 
 def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
@@ -86,7 +90,7 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
     done = None if command.plan_hash is None else store.find_applied(tx, actor, command.plan_hash)
     if done is not None:  # versions rise, so the same plan never holds again: this is the same request once more
         _require_all(actor, done, {}, Verb.trash)
-        return _as_before(done)
+        return _as_before(tx, done)
     applied = Applied.begin(command, Verb.trash)
     planner = applied.planner
     deletion_id = tx.new_id()
@@ -101,7 +105,7 @@ def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": "trashed"} for c in going[:room])
         bound.extend(c for c in going if c.dependents)
 
-    fold(tx, actor, command.selection, planner, take)
+    fold(tx, actor, command.selection, planner, take, at_once=at_once(tx, command))
     until = restorable_until(tx, actor, planner)
     applied.check(tx, actor, until)
     if not planner.counts:
@@ -146,17 +150,21 @@ def _nothing_new(tx: Tx, actor: Actor, planner: Planner) -> Outcome:
     held = sorted(planner.held)
     if len(held) != 1:
         return Outcome(verb="trash", counts={}, already=planner.already)
-    return msgspec.structs.replace(_as_before(store.get(tx, actor, held[0])), already=planner.already)
+    return msgspec.structs.replace(_as_before(tx, store.get(tx, actor, held[0])), already=planner.already)
 
 
-def _as_before(deletion: Deletion) -> Outcome:
-    """The answer to a trash that was done before: its record, which is still the way back while it holds something."""
+def _as_before(tx: Tx, deletion: Deletion) -> Outcome:
+    """The answer to a trash that was asked for before: its record, which is the way back while it holds something, and
+    the job that is at it."""
+    job_id = jobs.find_open(tx, key_of(Verb.trash, deletion.id)) if deletion.state == "applying" else None
     return Outcome(
         verb="trash",
         counts={},
         already=sum(deletion.counts.values()),
         deletion_id=deletion.id,
-        undo=deletion.id if deletion.state == "trashed" else None,
+        undo=deletion.id if deletion.state in ("applying", "trashed") else None,
+        job_id=job_id,
+        job_ids=[] if job_id is None else [job_id],
         restorable_until=deletion.restorable_until,
     )
 
@@ -193,7 +201,7 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
         room = SHOWN_ITEMS - len(items)
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": PAST[verb]} for c in going[:room])
 
-    fold(tx, actor, command.selection, planner, take)
+    fold(tx, actor, command.selection, planner, take, at_once=at_once(tx, command))
     applied.check(tx, actor)
     for kind, count in sorted(planner.counts.items()):
         subject = items[0]["id"] if len(items) == 1 else ""
@@ -206,24 +214,30 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     applied = Applied.begin(command, verb)
     planner = applied.planner
     by_deletion: dict[str, list[str]] = {}
+    whole = command.selection.deletion_id is not None
 
     def take(going: list[Candidate]) -> None:
         applied.note(tx, actor, going)
         for candidate in going:
-            by_deletion.setdefault(candidate.deletion_id or "", []).append(candidate.id)
+            ids = by_deletion.setdefault(candidate.deletion_id or "", [])
+            if not whole:
+                ids.append(candidate.id)
 
-    fold(tx, actor, command.selection, planner, take)
+    # What one deletion holds is purged by a job anyway.
+    limit = None if whole and verb == Verb.purge else at_once(tx, command)
+    fold(tx, actor, command.selection, planner, take, at_once=limit)
     applied.check(tx, actor)
-    whole = command.selection.deletion_id is not None
     outcomes = []
     # The newest first: what was trashed before its container comes back after it.
     for deletion_id, ids in sorted(by_deletion.items(), reverse=True):
         if verb == Verb.restore:
-            asked = RestoreDeletion(id=deletion_id, ids=[] if whole else ids, reason=command.reason)
+            asked = RestoreDeletion(id=deletion_id, ids=ids, reason=command.reason, background=False)
             outcomes.append(restore(tx, actor, asked))
         else:
             outcomes.append(
-                _purge(tx, actor, store.get(tx, actor, deletion_id, lock=True), None if whole else ids, command.reason)
+                purge_members(
+                    tx, actor, store.get(tx, actor, deletion_id, lock=True), None if whole else ids, command.reason
+                )
             )
     return Outcome(
         verb=str(verb),
@@ -250,6 +264,8 @@ def _one(tx: Tx, actor: Actor, command: ItemVerb, verb: Verb) -> Outcome:
         plan_hash=command.plan_hash,
         reason=command.reason,
         ticket=command.ticket,
+        background=command.background,
+        rate=command.rate,
     )
     return apply(tx, actor, asked)
 
@@ -307,8 +323,14 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     _require_all(actor, deletion, held.counts, Verb.restore)
     if deletion.state in ("purging", "purged"):
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: it cannot be restored", state=deletion.state)
+    refuse_while_applying(tx, deletion)
     if not held.counts:
         return Outcome(verb="restore", counts={}, already=1, deletion_id=deletion.id)
+    limit = at_once(tx, command)
+    if held.members is None and limit is not None and sum(held.counts.values()) > limit:
+        chosen = Selection(deletion_id=deletion.id)
+        later = Apply(verb="restore", selection=chosen, reason=command.reason, rate=command.rate)
+        return hand_over(tx, actor, later, command.names)
     shown = held.first(tx, SHOWN_ITEMS)
     items = [
         {"id": m.item_id, "kind": str(m.kind), "outcome": "restored", "state": str(m.previous_state)} for m in shown
@@ -322,6 +344,18 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     return Outcome(verb="restore", counts=held.counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items)
 
 
+def refuse_while_applying(tx: Tx, deletion: Deletion) -> None:
+    """Illegal while a job is still adding to ``deletion``."""
+    if deletion.state != "applying":
+        return
+    job_id = jobs.find_open(tx, key_of(Verb.trash, deletion.id))
+    raise Illegal(
+        f"deletion {deletion.id} is still being applied by job {job_id}: wait for that job, or cancel it first",
+        state=deletion.state,
+        job_id=job_id,
+    )
+
+
 def _require_all(actor: Actor, deletion: Deletion, counts: dict[str, int], verb: Verb) -> None:
     """Permission for the verb on every kind that is concerned; of a deletion that holds nothing any more, that it held."""
     for kind in sorted(counts or deletion.counts):
@@ -333,14 +367,16 @@ def _require_all(actor: Actor, deletion: Deletion, counts: dict[str, int], verb:
 
 def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
     """Remove for good what a deletion holds; a job that verifies itself."""
-    return _purge(tx, actor, store.get(tx, actor, command.id, lock=True), None, command.reason)
+    return purge_members(tx, actor, store.get(tx, actor, command.id, lock=True), None, command.reason)
 
 
-def _purge(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
+def purge_members(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
+    """Purge what ``deletion`` holds, or only ``ids`` of it, which become a deletion of their own."""
     held = store.Held.of(tx, actor, deletion.id, ids or [])
     _require_all(actor, deletion, held.counts, Verb.purge)
     if deletion.state in ("purging", "purged"):
         return _purged_before(tx, actor, deletion)
+    refuse_while_applying(tx, deletion)
     if ids is not None and held.members is not None:
         # Purging a part: the part becomes a deletion of its own, so that every purge has one record.
         deletion = store.split(tx, actor, deletion, held.members)

@@ -9,10 +9,11 @@ from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Get, ListJobs, Page
+from labkeep.core.commands_jobs import ControlJob, JobItem, ListJobItems, ResumeJob, SetRate
 from labkeep.core.entities import Job, Json
-from labkeep.core.errors import NotFound
+from labkeep.core.errors import Illegal, NotFound
 from labkeep.core.ids import is_id
-from labkeep.storage import jobs
+from labkeep.storage import executions, jobs
 from labkeep.storage import tables as t
 from labkeep.storage.pages import page
 from labkeep.storage.transaction import Tx
@@ -36,10 +37,97 @@ def list_(tx: Tx, actor: Actor, command: ListJobs) -> Page[Job]:
 def get(tx: Tx, actor: Actor, command: Get) -> Job:
     """One job: state, progress and result."""
     require(actor, "job.read")
-    found = tx.one(_select(actor).where(t.jobs.c.id == command.id)) if is_id(command.id) else None
+    return _one(tx, actor, command.id)
+
+
+# --- control ----------------------------------------------------------------------------------------------------------
+
+CONTROLS: dict[str, tuple[str, ...]] = {"apply": ("pause", "cancel"), "purge": ("pause",)}
+"""What can be asked of the jobs of each task. What a purge has removed does not come back: it can only wait."""
+
+
+def pause(tx: Tx, actor: Actor, command: ControlJob) -> Job:
+    """Have a job wait until it is resumed. What it has done stays done."""
+    job = _controlled(tx, actor, command.id, "pause")
+    if job.state == "queued":
+        jobs.control(tx, job, wanted="run", state="paused")
+    elif job.state == "running":
+        jobs.control(tx, job, wanted="pause")
+    elif job.state != "paused":
+        raise _over(job, "paused")
+    return _noted(tx, actor, job, "paused")
+
+
+def resume(tx: Tx, actor: Actor, command: ResumeJob) -> Job:
+    """Let a job go on that is paused, or that failed."""
+    job = _controlled(tx, actor, command.id, "pause")
+    values: dict[str, Any] = {"wanted": "run"}
+    if command.rate is not None:
+        values["payload"] = {**job.payload, "rate": command.rate}
+    if job.state == "paused" or (job.state == "failed" and job.payload):
+        values |= {"state": "queued", "run_at": tx.now, "attempts": 0, "finished_at": None}
+    elif job.state not in ("queued", "running"):
+        raise _over(job, "resumed")
+    jobs.control(tx, job, **values)
+    return _noted(tx, actor, job, "resumed")
+
+
+def cancel(tx: Tx, actor: Actor, command: ControlJob) -> Job:
+    """End a job before it is done. What it has done stays done, and can be taken back as any deletion."""
+    job = _controlled(tx, actor, command.id, "cancel")
+    if job.state == "cancelled":
+        return job
+    values: dict[str, Any] = {"wanted": "cancel"}
+    if job.state == "paused" or (job.state == "failed" and job.payload):
+        values |= {"state": "queued", "run_at": tx.now, "attempts": 0}  # a worker closes what is open
+    elif job.state not in ("queued", "running"):
+        raise _over(job, "cancelled")
+    jobs.control(tx, job, **values)
+    return _noted(tx, actor, job, "cancelled")
+
+
+def set_rate(tx: Tx, actor: Actor, command: SetRate) -> Job:
+    """Limit how fast a job goes, or lift the limit."""
+    job = _controlled(tx, actor, command.id, "pause")
+    if job.state not in jobs.OPEN:
+        raise _over(job, "limited")
+    jobs.control(tx, job, payload={**job.payload, "rate": command.rate})
+    return _one(tx, actor, job.id)
+
+
+def items(tx: Tx, actor: Actor, command: ListJobItems) -> Page[JobItem]:
+    """What a job left as it was, and why; what went well is counted in its result."""
+    require(actor, "job.read")
+    return executions.list_items(tx, _one(tx, actor, command.id), command)
+
+
+def _one(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Job:
+    query = _select(actor).where(t.jobs.c.id == id)
+    found = tx.one(query.with_for_update() if lock else query) if is_id(id) else None
     if found is None:
-        raise NotFound(f"job {command.id[:80]} not found")
+        raise NotFound(f"job {id[:80]} not found")
     return Job(**found)
+
+
+def _controlled(tx: Tx, actor: Actor, id: str, wish: str) -> Job:
+    """The job, when the actor may control it: who started it, and maintainers. Illegal when its task cannot."""
+    require(actor, "job.read")
+    job = _one(tx, actor, id, lock=True)
+    if job.actor != actor.name:
+        require(actor, "job.control")
+    if wish not in CONTROLS.get(job.task, ()):
+        hint = "; it can be paused" if "pause" in CONTROLS.get(job.task, ()) else ""
+        raise Illegal(f"job {id} ({job.task}) cannot be {'cancelled' if wish == 'cancel' else 'paused'}{hint}")
+    return job
+
+
+def _over(job: Job, past: str) -> Illegal:
+    return Illegal(f"job {job.id} is {job.state}: it cannot be {past} any more", state=job.state)
+
+
+def _noted(tx: Tx, actor: Actor, job: Job, event: str) -> Job:
+    tx.audit(actor, f"job.{event}", job.id)
+    return _one(tx, actor, job.id)
 
 
 # --- for workers ------------------------------------------------------------------------------------------------------
@@ -66,6 +154,43 @@ class Ended(NamedTuple):
     job: Job
     result: Json = {}
     error: str = ""
+
+
+class Turn(NamedTuple):
+    """How a task left its job when it is not done: ``queued`` (again, ``after_s`` from now), ``paused``, ``cancelled``
+    or ``failed`` (and trying again would not help)."""
+
+    state: str
+    after_s: float = 0
+    result: Json = {}
+    error: str = ""
+
+
+class Turned(NamedTuple):
+    """A job, and how it was left."""
+
+    job: Job
+    turn: Turn
+
+
+def leave(tx: Tx, _actor: Actor, turned: Turned) -> bool:
+    """Note that a task left its job; False when another worker has it."""
+    job, turn = turned
+    if turn.state not in ("queued", "paused"):
+        return jobs.end(tx, job, turn.state, turn.error, turn.result)
+    now = jobs.at_work(tx, job)
+    # Whoever asked for a pause has it now; who has asked for something else in between gets that.
+    granted = turn.state == "paused" and now is not None and now.wanted == "pause"
+    state, wanted = ("paused", {"wanted": "run"}) if granted else ("queued", {})
+    return jobs.put_back(tx, job, state, timedelta(seconds=turn.after_s), wanted)
+
+
+def look_at(tx: Tx, _actor: Actor, job: Job) -> Job:
+    """A job as it is now."""
+    c = t.jobs.c
+    same = (c.organization_id == job.organization_id, c.id == job.id)
+    found = tx.one(select(*(c[name] for name in Job.__struct_fields__)).where(*same))
+    return job if found is None else Job(**found)
 
 
 def claim_next(tx: Tx, _actor: Actor, claim: Claim) -> Job | None:

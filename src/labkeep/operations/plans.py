@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import Apply, Selection
+from labkeep.core.commands import Apply, Paced, Selection
 from labkeep.core.deletion import FROM, Candidate, Planner, parse_options
 from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
@@ -39,8 +39,13 @@ def fold(
     sink: Callable[[list[Candidate]], None],
     *,
     applying: bool = True,
+    at_once: int | None = None,
 ) -> None:
-    """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches."""
+    """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches.
+
+    Large, before anything is handed over, when more than ``at_once`` would go.
+    """
+    held: list[list[Candidate]] = []
     project_id = resolve(tx, actor, selection.project).id if selection.project else None
     checked: set[Kind] = set()
     scope = Scope(planner.verb, FROM[planner.verb], applying)
@@ -49,8 +54,25 @@ def fold(
             require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
             checked.add(kind)
         going = [candidate for candidate in batch if planner.add(candidate)]
-        if going:
-            sink(going)
+        if at_once is None:
+            if going:
+                sink(going)
+            continue
+        held.append(going)
+        if sum(planner.counts.values()) > at_once:
+            raise Large
+    for going in filter(None, held):
+        sink(going)
+
+
+class Large(Exception):
+    """More would go than is done at once: it is work for a job."""
+
+
+def at_once(tx: Tx, command: Paced) -> int | None:
+    """How many objects ``command`` may change before it becomes a job; None for any number."""
+    limits: dict[bool | str, int | None] = {"auto": tx.apply_at_once, True: 0, False: None}
+    return limits[command.background]
 
 
 def restorable_until(tx: Tx, actor: Actor, planner: Planner) -> datetime:

@@ -58,6 +58,7 @@ class Database(ABC):
         self.grace_days = 30
         self.seal_min_rows = 5_000
         self.seal_every_rows = 200_000
+        self.apply_at_once = 2_000
         self.master: MasterKey | None = None
         self.site = ""
         self.vault = Vault()
@@ -110,6 +111,7 @@ class Database(ABC):
             self.master,
             self.site,
             self.vault,
+            self.apply_at_once,
         )
 
 

@@ -121,7 +121,7 @@ def find_applied(tx: Tx, actor: Actor, plan_hash: str) -> Deletion | None:
     """The deletion that applied a plan."""
     c = t.deletions.c
     mine = (c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id, c.plan_hash == plan_hash)
-    found = tx.one(select(*COLUMNS).where(*mine).order_by(c.id).limit(1))
+    found = tx.one(select(*COLUMNS).where(*mine, c.state != "cancelled").order_by(c.id).limit(1))
     return None if found is None else Deletion(**found)
 
 
@@ -147,7 +147,9 @@ def ids_of(actor: Actor, deletion_id: str) -> Select[Any]:
 
 def unbind(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
     """Take environments and links off what goes, and note them so that restoring puts them back."""
-    number = 0
+    b = t.deletion_bindings.c
+    mine = (b.organization_id == actor.organization_id, b.deletion_id == deletion_id)
+    number = tx.execute(select(func.count()).where(*mine)).scalar_one() if going else 0
     for candidate in going:
         for dependent in candidate.dependents:
             if dependent.type not in ("environment", "link"):
@@ -191,7 +193,8 @@ def rebind(tx: Tx, actor: Actor, deletion_id: str, ids: Collection[str] | None) 
     mine = (c.organization_id == actor.organization_id, c.deletion_id == deletion_id, c.outcome == "unbound")
     refused: list[Json] = []
     wanted = None if ids is None else frozenset(ids)
-    for row in tx.all(select(t.deletion_bindings).where(*mine).order_by(c.number)):
+    near = [c.item_id.between(min(wanted), max(wanted))] if wanted else []
+    for row in tx.all(select(t.deletion_bindings).where(*mine, *near).order_by(c.number)):
         if wanted is not None and row["item_id"] not in wanted:
             continue
         bind = _rebind_environment if row["type"] == "environment" else _relink
@@ -360,20 +363,7 @@ def rename_members(tx: Tx, actor: Actor, names: dict[str, str], held: Held) -> N
 
 def check_names(tx: Tx, held: Held) -> None:
     """AlreadyExists, with names that are free, when live objects hold the names of what comes back by now."""
-    c, live = t.items.c, t.items.alias()
-    same = and_(
-        live.c.organization_id == c.organization_id,
-        live.c.parent_id == c.parent_id,
-        live.c.kind == c.kind,
-        live.c.type == c.type,
-        live.c.handle == c.handle,
-        t.holds_name(live),
-    )
-    taken: list[tuple[Any, ...]] = []
-    for condition in held.among(c.id):
-        query = select(c.id, c.kind, c.handle, live.c.id).select_from(t.items.join(live, same))
-        mine = (c.organization_id == held.organization_id, condition, c.handle.is_not(None))
-        taken += map(tuple, tx.execute(query.where(*mine)))
+    taken = list(_taken(tx, held))
     if taken:
         offers = [
             {"id": id, "name": handle, "taken_by": holder, "suggestion": f"{handle}-restored-{id[-4:]}"}
@@ -385,6 +375,42 @@ def check_names(tx: Tx, held: Held) -> None:
             "(pass names)",
             taken=offers[:100],
         )
+
+
+def taken_names(tx: Tx, held: Held) -> list[tuple[str, str]]:
+    """Members whose names live objects hold by now, each with that object."""
+    return [(id, holder) for id, _, _, holder in _taken(tx, held)]
+
+
+def _taken(tx: Tx, held: Held) -> Iterator[tuple[str, Kind, str, str]]:
+    c, live = t.items.c, t.items.alias()
+    same = and_(
+        live.c.organization_id == c.organization_id,
+        live.c.parent_id == c.parent_id,
+        live.c.kind == c.kind,
+        live.c.type == c.type,
+        live.c.handle == c.handle,
+        t.holds_name(live),
+    )
+    for condition in held.among(c.id):
+        query = select(c.id, c.kind, c.handle, live.c.id).select_from(t.items.join(live, same))
+        mine = (c.organization_id == held.organization_id, condition, c.handle.is_not(None))
+        for id, kind, handle, holder in tx.execute(query.where(*mine)):
+            yield id, kind, str(handle), holder
+
+
+def homeless(tx: Tx, held: Held) -> list[tuple[str, str, str]]:
+    """Members whose container neither lives nor comes back with them: its kind, and its id."""
+    c, home = t.items.c, t.items.alias()
+    coming = frozenset(held.ids or ())
+    found: list[tuple[str, str, str]] = []
+    for column in (c.project_id, c.parent_id):
+        joined = t.items.join(home, and_(home.c.organization_id == c.organization_id, home.c.id == column))
+        for condition in held.among(c.id):
+            mine = (c.organization_id == held.organization_id, condition, home.c.state.not_in(LIVE))
+            rows = tx.execute(select(c.id, home.c.kind, home.c.id).select_from(joined).where(*mine))
+            found += [(id, str(kind), home_id) for id, kind, home_id in rows if home_id not in coming]
+    return found
 
 
 def move_back(tx: Tx, actor: Actor, deletion: Deletion, held: Held) -> None:

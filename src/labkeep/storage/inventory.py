@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, Text, and_, func, select, type_coerce
@@ -18,8 +18,9 @@ from labkeep.core.entities import KIND_ENTITY
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.filters import state_filter
 from labkeep.core.lifecycle import LIVE, Kind, OnDelete, State, Verb
-from labkeep.storage import deletions, records, search
+from labkeep.storage import deletions, executions, records, search
 from labkeep.storage import tables as t
+from labkeep.storage.executions import Batch
 from labkeep.storage.prepared import Converter, decode_rows, decoder
 from labkeep.storage.transaction import Tx
 
@@ -67,6 +68,29 @@ def candidates(
             yield fresh
         if contained:
             yield from _with_it(tx, actor, fresh, roots, scope)
+
+
+def waiting(tx: Tx, actor: Actor, batch: Batch, scope: Scope) -> list[Candidate]:
+    """The objects of a batch of a large job as they are now. What the job has before it still counts as going."""
+    return _fetch(tx, actor, [*records.scope(actor), t.items.c.id.in_(batch.query())], _Job(batch), scope)
+
+
+class _Job:
+    """What a job has before it, as the roots of a selection."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def holds(self, tx: Tx, ids: Collection[str]) -> set[str]:
+        """Which of ``ids`` the job has before it."""
+        return executions.still_waiting(tx, self._batch, sorted(ids))
+
+
+class Going(Protocol):
+    """Whatever knows what goes along."""
+
+    def holds(self, tx: Tx, ids: Collection[str]) -> set[str]:
+        """Which of ``ids`` go as well."""
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -230,7 +254,7 @@ def _fetch(
     tx: Tx,
     actor: Actor,
     conditions: list[ColumnElement[bool]],
-    roots: Roots,
+    roots: Going,
     scope: Scope,
     *,
     limit: int | None = None,
@@ -251,7 +275,7 @@ def _decoders(database: str) -> list[Converter | None]:
 
 
 def _with_dependents(
-    tx: Tx, actor: Actor, found: list[Candidate], roots: Roots, also: Collection[str]
+    tx: Tx, actor: Actor, found: list[Candidate], roots: Going, also: Collection[str]
 ) -> list[Candidate]:
     needs = list(_needs(tx, actor, found))
     if not needs:

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, literal_column, or_, select, update
 
 from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
+from labkeep.core.errors import Conflict
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -29,9 +30,9 @@ def enqueue(
 ) -> str:
     """Enqueue a job and answer its id; the unfinished job with the same ``dedupe`` when there is one."""
     if dedupe is not None:
-        found = tx.one(select(t.jobs.c.id).where(t.jobs.c.dedupe == dedupe, t.jobs.c.state.in_(("queued", "running"))))
+        found = find_open(tx, dedupe)
         if found is not None:
-            return str(found["id"])
+            return found
     job_id = tx.new_id()
     row = {
         "organization_id": actor.organization_id,
@@ -52,10 +53,27 @@ def enqueue(
         "lease_until": None,
         "worker": "",
         "finished_at": None,
+        "wanted": "run",
     }
     tx.insert(t.jobs, [row])
     tx.enqueued = True
     return job_id
+
+
+OPEN = ("queued", "running", "paused")
+"""States of a job that is not over."""
+
+
+def find_open(tx: Tx, dedupe: str) -> str | None:
+    """The id of the job with this ``dedupe`` that is not over."""
+    # Spelled out, or SQLite would not use the index of what is queued or running.
+    c = t.jobs.c
+    busy = c.state.in_([literal_column("'queued'"), literal_column("'running'")])
+    for state in (busy, c.state == "paused"):
+        found = tx.one(select(c.id).where(c.dedupe == dedupe, state).order_by(c.id).limit(1))
+        if found is not None:
+            return str(found["id"])
+    return None
 
 
 _COLUMNS = [t.jobs.c[name] for name in Job.__struct_fields__]
@@ -108,6 +126,40 @@ def fail(tx: Tx, job: Job, error: str) -> bool:
         return _set(tx, job, state="failed", error=error, finished_at=tx.now, lease_until=None)
     later = tx.now + timedelta(seconds=min(600, 2**job.attempts))
     return _set(tx, job, state="queued", error=error, run_at=later, lease_until=None, worker="")
+
+
+def at_work(tx: Tx, job: Job) -> Job | None:
+    """The job as it is now, locked; None when another worker has it."""
+    c = t.jobs.c
+    same = (c.organization_id == job.organization_id, c.id == job.id, c.worker == job.worker, c.state == "running")
+    found = tx.one(select(*_COLUMNS).where(*same).with_for_update())
+    return None if found is None else Job(**found)
+
+
+def note(tx: Tx, job: Job, **values: Any) -> None:
+    """Note progress within the transaction that made it. Whoever gets on has its attempts back."""
+    if not _set(tx, job, attempts=1, **values):
+        raise Conflict(f"job {job.id} belongs to another worker")
+
+
+def put_back(tx: Tx, job: Job, state: str, after: timedelta, values: dict[str, Any]) -> bool:
+    """Give a job back that is not over: ``queued`` to be taken up again ``after`` a while, or ``paused``."""
+    back = {"attempts": 0, "run_at": tx.now + after, "lease_until": None, "worker": "", **values}
+    tx.enqueued = tx.enqueued or state == "queued"
+    return _set(tx, job, state=state, **back)
+
+
+def end(tx: Tx, job: Job, state: str, error: str, result: Json) -> bool:
+    """Note that a job is over without being done: ``cancelled``, or ``failed`` where trying again would not help."""
+    ended = {"result": result, "payload": {}, "error": error, "dedupe": None, "lease_until": None}
+    return _set(tx, job, state=state, finished_at=tx.now, **ended)
+
+
+def control(tx: Tx, job: Job, **values: Any) -> None:
+    """Change what the owner of a job asks of it."""
+    c = t.jobs.c
+    tx.execute(update(t.jobs).where(c.organization_id == job.organization_id, c.id == job.id).values(**values))
+    tx.enqueued = True
 
 
 def _set(tx: Tx, job: Job, **values: Any) -> bool:

@@ -40,6 +40,7 @@ class Tx:
         master: MasterKey | None = None,
         site: str = "",
         vault: Vault | None = None,
+        apply_at_once: int = 2_000,
     ) -> None:
         self.connection = connection
         self.now = now
@@ -58,6 +59,8 @@ class Tx:
         """What this process remembers of keys."""
         self.keys_made: dict[str, Cipher] = {}
         """Data keys that this transaction made, by owner."""
+        self.apply_at_once = apply_at_once
+        """Objects that a verb changes at once; what is larger becomes a job."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids

@@ -27,6 +27,9 @@ log = logging.getLogger("labkeep.worker")
 POLL_S = 1.0
 """How long an idle worker waits when nothing wakes it."""
 
+TURN_S = 5.0
+"""How long a job that can be interrupted keeps the worker while others may wait."""
+
 RENEWALS = 4
 """Times that a lease is extended before it would run out."""
 
@@ -72,9 +75,32 @@ class Lease:
 class Progress:
     """What a task reports through. ``done`` counts items, those of earlier attempts included."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, stopping: threading.Event | None = None) -> None:
         self._lease = lease
+        self._stopping = stopping or threading.Event()
+        self._started = time.monotonic()
+        self._count = 0
         self.done = lease.job.done
+
+    @property
+    def speed(self) -> float:
+        """Items a second since this turn began."""
+        return self._count / max(time.monotonic() - self._started, 1e-6)
+
+    def pace(self, count: int, rate: float | None) -> jobs.Turn | None:
+        """To be called after each step, with the items it did and how many a second are allowed.
+
+        Waits as long as the rate asks for. A `Turn` when somebody else is to have the worker: a long job does not keep
+        others waiting, and a worker that is asked to stop stops.
+        """
+        self._count += count
+        spent = time.monotonic() - self._started
+        ahead_s = 0.0 if rate is None else self._count / rate - spent
+        if spent + ahead_s >= TURN_S or self._stopping.is_set():
+            return jobs.Turn("queued", after_s=max(ahead_s, 0.0))
+        if ahead_s > 0 and self._stopping.wait(ahead_s):
+            return jobs.Turn("queued")
+        return None
 
     def advance(self, count: int) -> None:
         """``count`` more items are done. Lost when another worker has the job."""
@@ -88,7 +114,8 @@ class Progress:
             raise Lost
 
 
-Task = Callable[[Store, Job, Progress], Json]
+Task = Callable[[Store, Job, Progress], Json | jobs.Turn | None]
+"""Answers what the job came to; how it is to be left when it is not done; None when it has noted its end itself."""
 
 
 class Worker:
@@ -147,7 +174,7 @@ class Worker:
     def _perform(self, job: Job) -> None:
         try:
             with Lease(self._store, job) as lease:
-                result = self._tasks[job.task](self._store, job, Progress(lease))
+                result = self._tasks[job.task](self._store, job, Progress(lease, self._stopping))
         except Lost:
             log.warning("job %s (%s) was taken over by another worker", job.id, job.task)
             return
@@ -155,10 +182,15 @@ class Worker:
             log.exception("job %s (%s) failed at attempt %d", job.id, job.task, job.attempts)
             self._note(jobs.fail, jobs.Ended(job, error=_in_words(error)))
             return
+        if result is None:
+            return
+        if isinstance(result, jobs.Turn):
+            self._note(jobs.leave, jobs.Turned(job, result))
+            return
         reach("job.finished")
         self._note(jobs.finish, jobs.Ended(job, result=msgspec.to_builtins(result)))
 
-    def _note(self, operation: Callable[[Any, Actor, jobs.Ended], bool], ended: jobs.Ended) -> None:
+    def _note(self, operation: Callable[[Any, Actor, Any], bool], ended: jobs.Ended | jobs.Turned) -> None:
         try:
             if not self._store.database.write(operation, actor_of(ended.job), ended):
                 log.warning("job %s (%s) was taken over by another worker", ended.job.id, ended.job.task)

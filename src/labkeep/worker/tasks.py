@@ -14,8 +14,10 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.operations import Store, history, purges, upkeep
+from labkeep.operations import Store, history, jobs, purges, upkeep
+from labkeep.operations.jobs import Turn
 from labkeep.worker import evidence
+from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
 IDLE_BLOB_AGE = timedelta(hours=24)
@@ -25,13 +27,16 @@ LOOKED_UP = 500
 """Blobs of the store looked up in one transaction."""
 
 
-def purge(store: Store, job: Job, progress: Progress) -> Json:
+def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
     actor = actor_of(job)
     step = purges.Step(job.payload["deletion_id"])
     while removed := store.database.write(purges.remove_some, actor, step):
         reach("purge.removed")
         progress.advance(removed)
+        turn = _turn(store, job, progress, removed)
+        if turn is not None:
+            return turn
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
     sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
     given_back = store.database.reclaim().result()
@@ -43,6 +48,12 @@ def purge(store: Store, job: Job, progress: Progress) -> Json:
     reach("purge.verified")
     freed, blobs = verified.freed_bytes, verified.blobs_removed
     return {"deletion_id": step.deletion_id, "items": progress.done, "blobs": blobs, "freed_bytes": freed}
+
+
+def _turn(store: Store, job: Job, progress: Progress, removed: int) -> Turn | None:
+    """How to leave a purge that its owner wants paused, or that is to make room for others."""
+    now = store.database.read(jobs.look_at, actor_of(job), job)
+    return Turn("paused") if now.wanted == "pause" else progress.pace(removed, now.payload.get("rate"))
 
 
 def method(store: Store) -> Json:
@@ -74,7 +85,7 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
     return {"run_id": job.payload["run_id"], "rows": rows}
 
 
-TASKS: dict[str, Task] = {"purge": purge, "seal": seal}
+TASKS: dict[str, Task] = {"apply": execute, "purge": purge, "seal": seal}
 
 
 # --- by the clock -----------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from labkeep.client._async.documents import AsyncDocuments
 from labkeep.client._async.experiments import AsyncExperiments
 from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
+from labkeep.client._async.jobs import AsyncJobs
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.receipts import AsyncReceipts
-from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncJobs, AsyncTrash, AsyncUsages
+from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncTrash, AsyncUsages
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.runs import AsyncRuns
 from labkeep.client.http_async import AsyncHttpTransport
@@ -137,11 +138,14 @@ class AsyncLabkeep:
         on_running: str | None = None,
         force: bool | None = None,
         plan_hash: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
     ) -> Outcome:
         """Do what a plan says, or ``verb`` to a selection as in `plan`.
 
         Raises Stale, with the new plan in ``details``, when the world moved since the plan; Conflict with the blockers
-        when something must stay. Purging goes on in the background: ``job_id`` of the answer, for ``jobs.wait``.
+        when something must stay. Purging goes on in the background, and so does what is large, unless ``background``
+        says otherwise: ``job_id`` of the answer, for ``jobs.wait``. ``rate`` limits such a job to so many objects a second.
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return await self.connection.write(Outcome, "POST", requests.path("/apply"), body)

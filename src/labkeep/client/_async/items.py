@@ -21,13 +21,35 @@ class AsyncItems:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def archive(self, id: str, *, reason: str = "", ticket: str = "", plan_hash: str | None = None) -> Outcome:
+    async def archive(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        ticket: str = "",
+        plan_hash: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
+    ) -> Outcome:
         """Take it out of the default lists and refuse changes, until it is unarchived."""
-        return await self._verb("archive", id, reason=reason, ticket=ticket, plan_hash=plan_hash)
+        return await self._verb(
+            "archive", id, reason=reason, ticket=ticket, plan_hash=plan_hash, background=background, rate=rate
+        )
 
-    async def unarchive(self, id: str, *, reason: str = "", ticket: str = "", plan_hash: str | None = None) -> Outcome:
+    async def unarchive(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        ticket: str = "",
+        plan_hash: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
+    ) -> Outcome:
         """Back from the archive."""
-        return await self._verb("unarchive", id, reason=reason, ticket=ticket, plan_hash=plan_hash)
+        return await self._verb(
+            "unarchive", id, reason=reason, ticket=ticket, plan_hash=plan_hash, background=background, rate=rate
+        )
 
     async def trash(
         self,
@@ -38,19 +60,39 @@ class AsyncItems:
         on_running: str = "refuse",
         force: bool = False,
         plan_hash: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
     ) -> Outcome:
         """Move it to the trash, from where ``restore`` brings it back until ``restorable_until``.
 
         ``on_running="stop"`` stops a running run first; ``force`` unbinds and unlinks what depends on it. With the
-        ``plan_hash`` of a plan it happens only if the world is still as the plan saw it (Stale otherwise).
+        ``plan_hash`` of a plan it happens only if the world is still as the plan saw it (Stale otherwise). What holds
+        very much goes in the background (``job_id`` of the answer), ``rate`` objects a second, unless ``background`` is
+        False.
         """
         return await self._verb(
-            "trash", id, reason=reason, ticket=ticket, on_running=on_running, force=force, plan_hash=plan_hash
+            "trash",
+            id,
+            reason=reason,
+            ticket=ticket,
+            on_running=on_running,
+            force=force,
+            plan_hash=plan_hash,
+            background=background,
+            rate=rate,
         )
 
-    async def restore(self, id: str, *, reason: str = "", ticket: str = "") -> Outcome:
+    async def restore(
+        self,
+        id: str,
+        *,
+        reason: str = "",
+        ticket: str = "",
+        background: bool | None = None,
+        rate: float | None = None,
+    ) -> Outcome:
         """Out of the trash, to the state that it had before, with its bindings. AlreadyExists when its name is taken."""
-        return await self._verb("restore", id, reason=reason, ticket=ticket)
+        return await self._verb("restore", id, reason=reason, ticket=ticket, background=background, rate=rate)
 
     async def purge(
         self, id: str, *, reason: str = "", ticket: str = "", force: bool = False, plan_hash: str | None = None

@@ -1,4 +1,4 @@
-"""Plans and deletions, the trash, the audit trail, background jobs and usage."""
+"""Deletions, the trash, the audit trail and usage."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from datetime import datetime
 
 from labkeep.client import requests
 from labkeep.client._async.connection import AsyncConnection, AsyncPages
-from labkeep.client.pause import async_pause
 from labkeep.core.commands import AuditReport, Outcome, TrashedItem, Usage
-from labkeep.core.entities import AuditEvent, Deletion, DeletionMember, Job
-from labkeep.core.errors import Unavailable
+from labkeep.core.entities import AuditEvent, Deletion, DeletionMember
 
 
 class AsyncDeletions:
@@ -46,14 +44,16 @@ class AsyncDeletions:
         ids: Sequence[str] | None = None,
         names: Mapping[str, str] | None = None,
         reason: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
     ) -> Outcome:
-        """Put back exactly what the deletion holds, or only ``ids`` of it.
+        """Put back exactly what the deletion holds, or only ``ids`` of it. A large one comes back in the background.
 
         ``names`` (id → name) gives new names where the old one is taken; ``not_rebound`` of the answer lists bindings
         that could not be put back.
         """
         path = requests.path("/deletions/{id}/restore", id=id)
-        fields = requests.given({"ids": ids, "names": names, "reason": reason})
+        fields = requests.given({"ids": ids, "names": names, "reason": reason, "background": background, "rate": rate})
         return await self._connection.write(Outcome, "POST", path, fields)
 
     async def purge(self, id: str, *, reason: str | None = None) -> Outcome:
@@ -103,33 +103,6 @@ class AsyncAudit:
     async def verify(self) -> AuditReport:
         """Whether every event still follows from the one before it."""
         return await self._connection.read(AuditReport, requests.path("/audit/verify"))
-
-
-class AsyncJobs:
-    """``client.jobs``: what goes on in the background."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    def list(self, *, state: str | None = None, limit: int | None = None, cursor: str | None = None) -> AsyncPages[Job]:
-        """Background jobs, newest first."""
-        return self._connection.pages(Job, requests.path("/jobs"), **requests.given(locals()))
-
-    async def get(self, id: str, *, include: str | None = None) -> Job:
-        """One job: ``state`` (queued, running, done, failed), and how much of ``total`` is ``done``."""
-        return await self._connection.read(Job, requests.path("/jobs/{id}", id=id), include=include)
-
-    async def wait(self, id: str, *, timeout_s: float = 300.0, every_s: float = 0.2) -> Job:
-        """The job once it is ``done`` or ``failed``. Unavailable when that takes longer than ``timeout_s``."""
-        waited = 0.0
-        while True:
-            job = await self.get(id)
-            if job.state in ("done", "failed"):
-                return job
-            if waited >= timeout_s:
-                raise Unavailable(f"job {id} ({job.task}) is still {job.state} after {timeout_s:g} s", id=id)
-            await async_pause(every_s)
-            waited += every_s
 
 
 class AsyncUsages:
