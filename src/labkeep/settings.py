@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(ge=0, description="Objects that a verb of the lifecycle changes at once; larger selections become jobs."),
     ] = 2_000
+    apply_batch: Annotated[
+        int,
+        Meta(ge=1, le=20_000, description="Objects that such a job changes in one transaction; others wait for it."),
+    ] = 2_000
     job_lease_s: Annotated[
         int,
         Meta(ge=1, le=3600, description="Seconds without a sign of life after which a worker's job goes to another."),

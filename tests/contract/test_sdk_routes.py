@@ -108,6 +108,11 @@ METHODS: dict[tuple[str, str], str] = {
     ("GET", "/audit/verify"): "audit.verify",
     ("GET", "/jobs"): "jobs.list",
     ("GET", "/jobs/{id}"): "jobs.get",
+    ("GET", "/jobs/{id}/items"): "jobs.items",
+    ("POST", "/jobs/{id}/pause"): "jobs.pause",
+    ("POST", "/jobs/{id}/resume"): "jobs.resume",
+    ("POST", "/jobs/{id}/cancel"): "jobs.cancel",
+    ("PUT", "/jobs/{id}/rate"): "jobs.set_rate",
     ("GET", "/usage"): "usage.list",
 }
 """What each endpoint is called in the client."""
@@ -127,6 +132,8 @@ SAMPLES: dict[str, Any] = {
     "exist_ok": True,
     "suffix": True,
     "force": True,
+    "background": True,
+    "rate": 5.0,
     "ascending": True,
     "on_running": "stop",
     "on_delete": "keep",
@@ -157,7 +164,7 @@ ELSEWHERE = {
     ("POST", "/items/{id}/archive"): {"on_running", "force"},
     ("POST", "/items/{id}/unarchive"): {"on_running", "force"},
     ("POST", "/items/{id}/restore"): {"on_running", "force", "plan_hash"},
-    ("POST", "/items/{id}/purge"): {"on_running"},
+    ("POST", "/items/{id}/purge"): {"on_running", "background", "rate"},
     ("GET", "/usage"): {"limit", "cursor"},
 }
 """Fields that are said in another way, or that mean nothing for this verb."""

@@ -11,8 +11,8 @@ import msgspec
 
 from labkeep.core import commands as c
 from labkeep.core import commands_branches as cb
-from labkeep.core import commands_jobs as j
 from labkeep.core import commands_holds as h
+from labkeep.core import commands_jobs as j
 from labkeep.core import commands_proof as p
 from labkeep.core import entities as e
 from labkeep.core import receipts as r

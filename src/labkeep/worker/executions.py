@@ -14,9 +14,6 @@ from labkeep.storage.executions import Waiting
 from labkeep.storage.jobs import MAX_ATTEMPTS
 from labkeep.worker.jobs import Lost, Progress, actor_of
 
-BATCH = 2_000
-"""Objects in one transaction: others wait no longer than that takes."""
-
 
 class Interrupted(Exception):
     """The job's owner wants something else than to go on."""
@@ -76,10 +73,10 @@ def _heed(wanted: str | None) -> None:
 
 
 def _move(store: Store, job: Job, progress: Progress) -> Turn | None:
-    rate = Asked.of(job).rate
+    batch, rate = store.settings.apply_batch, Asked.of(job).rate
     while True:
         # Of a slow job only what a second allows, so that it can be told to stop.
-        limit = BATCH if rate is None else max(1, min(BATCH, math.ceil(rate)))
+        limit = batch if rate is None else max(1, min(batch, math.ceil(rate)))
         step = executions.Move(job, limit, progress.speed)
         moved = store.database.write(executions.move, actor_of(job), step)
         if moved is None:

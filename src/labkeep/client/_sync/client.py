@@ -16,9 +16,10 @@ from labkeep.client._sync.documents import Documents
 from labkeep.client._sync.experiments import Experiments
 from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
+from labkeep.client._sync.jobs import Jobs
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
-from labkeep.client._sync.records import Audit, Deletions, Jobs, Trash, Usages
+from labkeep.client._sync.records import Audit, Deletions, Trash, Usages
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.runs import Runs
 from labkeep.client.http import HttpTransport
@@ -138,11 +139,14 @@ class Labkeep:
         on_running: str | None = None,
         force: bool | None = None,
         plan_hash: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
     ) -> Outcome:
         """Do what a plan says, or ``verb`` to a selection as in `plan`.
 
         Raises Stale, with the new plan in ``details``, when the world moved since the plan; Conflict with the blockers
-        when something must stay. Purging goes on in the background: ``job_id`` of the answer, for ``jobs.wait``.
+        when something must stay. Purging goes on in the background, and so does what is large, unless ``background``
+        says otherwise: ``job_id`` of the answer, for ``jobs.wait``. ``rate`` limits such a job to so many objects a second.
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return self.connection.write(Outcome, "POST", requests.path("/apply"), body)

@@ -1,5 +1,5 @@
 # Generated from labkeep/client/_async/records.py by scripts/unasync.py: change that file instead.
-"""Plans and deletions, the trash, the audit trail, background jobs and usage."""
+"""Deletions, the trash, the audit trail and usage."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from datetime import datetime
 
 from labkeep.client import requests
 from labkeep.client._sync.connection import Connection, Pages
-from labkeep.client.pause import pause
 from labkeep.core.commands import AuditReport, Outcome, TrashedItem, Usage
-from labkeep.core.entities import AuditEvent, Deletion, DeletionMember, Job
-from labkeep.core.errors import Unavailable
+from labkeep.core.entities import AuditEvent, Deletion, DeletionMember
 
 
 class Deletions:
@@ -47,14 +45,16 @@ class Deletions:
         ids: Sequence[str] | None = None,
         names: Mapping[str, str] | None = None,
         reason: str | None = None,
+        background: bool | None = None,
+        rate: float | None = None,
     ) -> Outcome:
-        """Put back exactly what the deletion holds, or only ``ids`` of it.
+        """Put back exactly what the deletion holds, or only ``ids`` of it. A large one comes back in the background.
 
         ``names`` (id → name) gives new names where the old one is taken; ``not_rebound`` of the answer lists bindings
         that could not be put back.
         """
         path = requests.path("/deletions/{id}/restore", id=id)
-        fields = requests.given({"ids": ids, "names": names, "reason": reason})
+        fields = requests.given({"ids": ids, "names": names, "reason": reason, "background": background, "rate": rate})
         return self._connection.write(Outcome, "POST", path, fields)
 
     def purge(self, id: str, *, reason: str | None = None) -> Outcome:
@@ -104,33 +104,6 @@ class Audit:
     def verify(self) -> AuditReport:
         """Whether every event still follows from the one before it."""
         return self._connection.read(AuditReport, requests.path("/audit/verify"))
-
-
-class Jobs:
-    """``client.jobs``: what goes on in the background."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def list(self, *, state: str | None = None, limit: int | None = None, cursor: str | None = None) -> Pages[Job]:
-        """Background jobs, newest first."""
-        return self._connection.pages(Job, requests.path("/jobs"), **requests.given(locals()))
-
-    def get(self, id: str, *, include: str | None = None) -> Job:
-        """One job: ``state`` (queued, running, done, failed), and how much of ``total`` is ``done``."""
-        return self._connection.read(Job, requests.path("/jobs/{id}", id=id), include=include)
-
-    def wait(self, id: str, *, timeout_s: float = 300.0, every_s: float = 0.2) -> Job:
-        """The job once it is ``done`` or ``failed``. Unavailable when that takes longer than ``timeout_s``."""
-        waited = 0.0
-        while True:
-            job = self.get(id)
-            if job.state in ("done", "failed"):
-                return job
-            if waited >= timeout_s:
-                raise Unavailable(f"job {id} ({job.task}) is still {job.state} after {timeout_s:g} s", id=id)
-            pause(every_s)
-            waited += every_s
 
 
 class Usages:
