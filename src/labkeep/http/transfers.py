@@ -118,6 +118,17 @@ async def send_file(request: Request, command: GetFile) -> Response:
     return await _content(request, command, file, (start, end), status, headers)
 
 
+def send_bytes(request: Request, data: bytes, etag: str, media_type: str) -> Response:
+    """``data``, or the range of it that is asked for."""
+    start, end, status = _range(request.headers.get("range", ""), len(data))
+    headers = {"accept-ranges": "bytes", "etag": f'"{etag}"', "cache-control": "private, no-cache"}
+    if status == 416:
+        return Response(status_code=416, headers=headers | {"content-range": f"bytes */{len(data)}"})
+    if status == 206:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{len(data)}"
+    return Response(data[start:end], status, headers, media_type)
+
+
 async def _content(
     request: Request, command: GetFile, file: File, span: tuple[int, int], status: int, headers: dict[str, str]
 ) -> Response:

@@ -30,6 +30,7 @@ from labkeep.storage.branches import Branch
 from labkeep.storage.chunks import unpack
 from labkeep.storage.histories import Located, Owner, Segment, pack, standing, summarise_parts
 from labkeep.storage.metrics import Place
+from labkeep.storage.sealing import REWRITTEN
 from labkeep.storage.series import Part, Table, concat, resolve, rows_between
 from labkeep.storage.transaction import Tx
 
@@ -247,6 +248,7 @@ def rewind(tx: Tx, actor: Actor, prepared: Prepared) -> Run:
     kept = _archived(tx, actor, before)
     branches.move_streams(tx, before, kept)
     after = _branched(before, kept.id, prepared)
+    after = msgspec.structs.replace(after, extra={**after.extra, REWRITTEN: True})
     saved = sessions.store(tx, before, after)
     branches.graft(tx, actor, _owner(saved), STREAM, prepared.branch)
     tx.audit(actor, "run.rewound", saved.id, reason=command.reason, step=prepared.step, kept_as=kept.id)

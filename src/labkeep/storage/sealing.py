@@ -36,6 +36,10 @@ GROUP_BYTES = SEAL_BYTES // 2
 """Chunks that go into one segment, in bytes: they are compared with what is stored while others wait to write."""
 
 
+REWRITTEN = "rewritten"
+"""Key in a run's ``extra``: whether sealed history was replaced, so that copies of it elsewhere are out of date."""
+
+
 class Group(NamedTuple):
     """What becomes one segment: chunks, and the segments that they lie over, which it replaces."""
 
@@ -156,6 +160,8 @@ def exchange(tx: Tx, actor: Actor, sealed: Sealed) -> bool:
     follows = group.chunks[0].first_row >= sealed_end(tx, place)
     removed = replace_chunks(tx, place, group.chunks)
     replaced = _remove_segments(tx, group)
+    if group.segments:
+        _note_rewritten(tx, owner)
     blob_refs.refer(tx, actor, segment.digest)
     tx.insert(t.segments, [{**place._asdict(), **segment._asdict()}])
     s, i = t.streams.c, t.items.c
@@ -166,6 +172,13 @@ def exchange(tx: Tx, actor: Actor, sealed: Sealed) -> bool:
     if follows:
         metrics.seal(tx, owner, place, sealed.summaries)
     return True
+
+
+def _note_rewritten(tx: Tx, owner: Owner) -> None:
+    i = t.items.c
+    run = (i.organization_id == owner.organization_id, i.id == owner.id)
+    extra = tx.execute(select(i.extra).where(*run)).scalar_one()
+    tx.execute(update(t.items).where(*run).values(extra={**extra, REWRITTEN: True}))
 
 
 def _unchanged(tx: Tx, group: Group) -> bool:

@@ -14,7 +14,7 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.operations import Store, history, jobs, purges, upkeep
+from labkeep.operations import Store, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
 from labkeep.worker import evidence
 from labkeep.worker.executions import execute
@@ -37,6 +37,7 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
         turn = _turn(store, job, progress, removed)
         if turn is not None:
             return turn
+    history_files.forget(actor.organization_id)
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
     sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
     given_back = store.database.reclaim().result()

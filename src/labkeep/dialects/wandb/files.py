@@ -5,11 +5,13 @@ The client sends no key with an upload, so a link carries what it is good for in
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from labkeep.core.columns import STEP
 from labkeep.core.commands import AttachFile, GetFile
 from labkeep.core.entities import File, Json
 from labkeep.core.errors import NotFound
@@ -19,12 +21,13 @@ from labkeep.dialects.wandb.graphql import Resolvers
 from labkeep.dialects.wandb.projects import connection, page_size
 from labkeep.dialects.wandb.translate import moment
 from labkeep.http.auth import NOBODY
-from labkeep.http.transfers import in_thread, receive, send_file
+from labkeep.http.transfers import in_thread, receive, send_bytes, send_file
 from labkeep.http.wire import run, store_of
-from labkeep.operations import capabilities, drafts, file_searches, files, run_searches
+from labkeep.operations import capabilities, drafts, file_searches, files, history_files, run_searches
 from labkeep.operations.capabilities import Action, Capability, Redeemed, Sign
 from labkeep.operations.drafts import GetUpload, PutDraftFile
 from labkeep.operations.file_searches import CountFiles, DetachFiles, FindFiles, RunFile
+from labkeep.operations.history_files import GetHistoryFile, ListFiles
 from labkeep.operations.run_searches import FindRun, Seen
 
 DOOR = "/storage"
@@ -32,6 +35,9 @@ DOOR = "/storage"
 
 DRAFT = "draft"
 """Purpose of links that fill an artifact version which is not committed yet."""
+
+HISTORY = "history"
+"""Purpose of links to files of a run's history."""
 
 MADE_UP = "manifest"
 """Purpose of links to the manifest of a version that has none."""
@@ -85,7 +91,11 @@ async def download(request: Request) -> Response:
     given = await redeem(request)
     if given.action != "get":
         raise NotFound("this link is for uploads")
-    if given.purpose == MADE_UP:
+    if given.purpose == HISTORY:
+        asked = GetHistoryFile(id=given.owner, digest=given.path.removesuffix(PARQUET))
+        content = await in_thread(history_files.read, store_of(request), request.state.actor, asked)
+        response = send_bytes(request, content, asked.digest, "application/vnd.apache.parquet")
+    elif given.purpose == MADE_UP:
         found = await run(request, drafts.get, GetUpload(id=given.owner), writes=False)
         response = Response(
             manifests.made_up(found.version, found.files.values(), global_id("Artifact", given.owner)),
@@ -106,6 +116,17 @@ async def preflight(_request: Request) -> Response:
             "access-control-allow-headers": "*",
         }
     )
+
+
+def parquet(seen: Seen, context: Context, **_live_keys: Any) -> Json:
+    """Links to the history as Parquet files: to all of it, or none. What is in none is live, from its first step on."""
+    found = history_files.listed(context.store, context.actor, ListFiles(id=seen.run.id))
+    wanted = [(seen.run.id, segment.digest + PARQUET) for segment in found]
+    live = [{STEP: 0}] if seen.rows("history") and not found else []
+    return {"parquetUrls": links(context, "get", wanted, HISTORY), "liveData": live}
+
+
+PARQUET = ".parquet"
 
 
 # --- GraphQL ----------------------------------------------------------------------------------------------------------
@@ -194,5 +215,5 @@ def _count(seen: Seen, context: Context) -> int:
 
 RESOLVERS: Resolvers = {
     "Mutation": {"createRunFiles": create, "markRunFilesUploaded": mark_uploaded, "deleteFiles": delete},
-    "Run": {"files": listed, "fileCount": _count},
+    "Run": {"parquetHistory": parquet, "files": listed, "fileCount": _count},
 }

@@ -246,7 +246,6 @@ RESOLVERS: Resolvers = {
         "systemMetrics": system_metrics,
         "historyTail": tail("history"),
         "eventsTail": tail("system"),
-        "parquetHistory": lambda _seen, _context, **_: {"parquetUrls": [], "liveData": []},
         "logLines": log_lines,
     },
 }

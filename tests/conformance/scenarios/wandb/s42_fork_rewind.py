@@ -7,7 +7,7 @@ from _scratch import ENTITY, done, uniq
 # isort: split
 import wandb
 
-proj = uniq("s40")
+proj = uniq("s42")
 base = wandb.init(project=proj, entity=ENTITY, id=uniq("base"), name="base", config={"lr": 0.1}, tags=["t"])
 for step in range(20):
     base.log({"loss": 1 / (step + 1), "deep": {"a": step, "b": f"s{step}"}, "nan": math.nan if step == 3 else step})
@@ -73,4 +73,4 @@ for what in (f"{base.id}?_step=99", f"{uniq('none')}?_step=1"):
     except wandb.errors.CommError as error:
         print(what, "->", str(error)[:120])
 print("PROJECT", proj)
-done("s40")
+done("s42")
