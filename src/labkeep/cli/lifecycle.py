@@ -66,6 +66,13 @@ EXAMPLES = {
 }
 
 COMMON: tuple[Decorator, ...] = (
+    click.option("--background", is_flag=True, help="Leave it to a background job, and do not wait for that."),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="At most N objects a second, when it is large.",
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan, and do nothing."),
     click.option("--yes", "-y", is_flag=True, help="Do not ask."),
     click.option("--ticket", metavar="ID", help="A reference for the record."),

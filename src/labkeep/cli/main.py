@@ -36,7 +36,7 @@ SECTIONS = {
     },
     "Records": {
         "audit": "labkeep.cli.records:audit",
-        "jobs": "labkeep.cli.records:jobs",
+        "jobs": "labkeep.cli.jobs:jobs",
         "du": "labkeep.cli.records:du",
     },
     "Access": {

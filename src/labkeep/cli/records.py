@@ -1,4 +1,4 @@
-"""What was done, what is being done, and who holds how much: the audit trail, jobs and usage."""
+"""What was done, and who holds how much: the audit trail and usage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from labkeep.cli.cells import Size
 from labkeep.cli.command import Command, Group, pass_session
 from labkeep.cli.options import Moment, listed, window
 from labkeep.cli.output import Column
-from labkeep.cli.progress import wait_for
 from labkeep.cli.session import Session
 from labkeep.core.errors import Corrupt
 
@@ -76,74 +75,6 @@ def verify_audit(session: Session) -> None:
     session.output.answer(report, f"{report.events} events, {verdict}; head {report.head}")
     if not report.intact:
         click.get_current_context().exit(Corrupt.exit_code)
-
-
-@click.group(cls=Group)
-def jobs() -> None:
-    """Background work: purges and sealing."""
-
-
-JOBS = (
-    Column("TASK", lambda j: j.task),
-    Column("STATE", lambda j: j.state),
-    Column("DONE", lambda j: j.done),
-    Column("TOTAL", lambda j: j.total),
-    Column("ATTEMPTS", lambda j: j.attempts),
-    Column("CREATED", lambda j: j.created_at),
-    Column("FINISHED", lambda j: j.finished_at),
-    Column("ERROR", lambda j: j.error),
-    Column("ID", lambda j: j.id, whole=True),
-)
-
-
-@jobs.command("ls", examples=("labkeep jobs ls", "labkeep jobs ls --state failed --all"))
-@click.option("--state", type=click.Choice(("queued", "running", "done", "failed")), help="Only those in this state.")
-@listed
-@pass_session
-def list_jobs(session: Session, state: str | None) -> None:
-    """List background jobs, newest first.
-
-    Columns: task, state, done, total, attempts, created, finished, error, id.
-    """
-
-    def fetch(**page: Any) -> Any:
-        return session.client.jobs.list(state=state, **page)
-
-    session.output.list(fetch, JOBS, window())
-
-
-def _show(session: Session, job: Any) -> None:
-    names = (*(field for field in job.__struct_fields__ if field not in ("organization_id", "workspace_id")),)
-    session.output.facts(job, [(name.replace("_", " "), getattr(job, name)) for name in names])
-
-
-@jobs.command(
-    "show",
-    examples=(
-        "labkeep jobs show 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77",
-        "labkeep jobs show 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77 --json | jq .result",
-    ),
-)
-@click.argument("id")
-@pass_session
-def show_job(session: Session, id: str) -> None:
-    """Show the job ID."""
-    _show(session, session.client.jobs.get(id))
-
-
-@jobs.command(
-    "wait",
-    examples=(
-        "labkeep jobs wait 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77",
-        "labkeep jobs wait 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77 --timeout 3600",
-    ),
-)
-@click.argument("id")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="[default: for ever]")
-@pass_session
-def wait_for_job(session: Session, id: str, timeout_s: float | None) -> None:
-    """Wait until the job ID has ended. Exit code 1 when it failed, 6 when time ran out."""
-    _show(session, wait_for(session, id, timeout_s=timeout_s))
 
 
 USAGE = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from labkeep.cli.following import Followed, follow
 from labkeep.cli.plans import conflict, describe, report, verified
-from labkeep.cli.progress import wait_for
 from labkeep.cli.references import project_id, target_id
 from labkeep.cli.session import Session
 from labkeep.core.commands import Outcome
@@ -17,7 +17,7 @@ from labkeep.core.lifecycle import Verb
 
 if TYPE_CHECKING:
     from labkeep.client.proposal import Proposal
-    from labkeep.core.entities import Deletion, Item
+    from labkeep.core.entities import Item
 
 ASKS = (Verb.trash, Verb.purge)
 """Verbs that destroy: they always ask. The others ask only where a query says what they are for."""
@@ -43,6 +43,8 @@ class Request(msgspec.Struct, frozen=True):
     yes: bool = False
     dry_run: bool = False
     no_wait: bool = False
+    background: bool = False
+    rate: float | None = None
     of_projects: bool = False
 
     @property
@@ -106,7 +108,13 @@ def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Out
         if request.deletion and not plan.counts:
             return _again(session, request, request.deletion)
         try:
-            return session.client.apply(plan, reason=request.reason, ticket=request.ticket)
+            return session.client.apply(
+                plan,
+                reason=request.reason,
+                ticket=request.ticket,
+                background=request.background or None,
+                rate=request.rate,
+            )
         except AlreadyExists as error:
             raise _with_deletion(session, error) from error
         except Stale:
@@ -174,21 +182,23 @@ def _renaming(text: str) -> tuple[str, str]:
 
 
 def _finish(session: Session, request: Request, selection: dict[str, Any], outcome: Outcome) -> None:
-    waits = request.verb == Verb.purge and outcome.job_id is not None and not request.no_wait
-    purged = _wait(session, outcome) if waits else None
+    waits = bool(outcome.job_ids) and not (request.no_wait or request.background)
+    outcome, purges, remarks = follow(session, outcome) if waits else Followed(outcome, [], [])
+    purged = [session.client.deletions.get(str(job.result["deletion_id"])) for job in purges]
     if session.json:
         fields = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
-        session.output.json(fields if purged is None else {**fields, "deletions": purged})
-    elif purged is not None:
+        session.output.json({**fields, "deletions": purged} if purged else fields)
+    elif purged:
         session.output.line(verified(purged))
-    else:
+    elif not outcome.job_ids or request.verb == Verb.purge:
         for line in report(outcome, selection.get("ids", ()), session.now()):
             session.output.line(line)
-        for job_id in outcome.job_ids:
-            session.output.line(f"goes on in the background: labkeep jobs wait {job_id}")
+    if not session.json:
+        _say_the_rest(session, outcome, remarks)
 
 
-def _wait(session: Session, outcome: Outcome) -> list[Deletion]:
-    """The deletions that were purged, once all of their jobs are done."""
-    done = [wait_for(session, id) for id in outcome.job_ids]
-    return [session.client.deletions.get(str(job.result["deletion_id"])) for job in done]
+def _say_the_rest(session: Session, outcome: Outcome, remarks: list[str]) -> None:
+    for remark in remarks:
+        session.output.line(remark)
+    for job_id in outcome.job_ids:
+        session.output.line(f"goes on in the background: labkeep jobs wait {job_id}")

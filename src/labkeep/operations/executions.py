@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -128,15 +128,11 @@ def accept(tx: Tx, _actor: Actor, accepted: Accepted) -> bool:
     command = msgspec.structs.replace(asked.command, selection=type(asked.command.selection)())
     payload = msgspec.structs.replace(asked, command=command, checked=True).payload()
     outcomes = {"already": found.already} if found.already else {}
-    result = {**_identity(asked), "outcomes": outcomes, "counts": {}, "bytes": 0, "will_free_bytes": found.freed_bytes}
+    result = {**job.result, "outcomes": outcomes, "counts": {}, "bytes": 0, "will_free_bytes": found.freed_bytes}
     if asked.verb == Verb.trash and not found.total and len(found.held) == 1:
         result["deletion_id"] = found.held[0]  # all of it was gone: success, with the record of that
     jobs.note(tx, job, payload={**payload, "rate": job.payload.get("rate")}, total=found.total, result=result)
     return True
-
-
-def _identity(asked: Asked) -> Json:
-    return {"verb": str(asked.verb), "deletion_id": asked.deletion_id}
 
 
 def _deletion(tx: Tx, asked: Asked) -> Deletion:
@@ -374,7 +370,6 @@ class Closed(NamedTuple):
     job: Job
     state: str
     error: str = ""
-    result: Json = {}
 
 
 def close(tx: Tx, _actor: Actor, closed: Closed) -> bool:
@@ -386,7 +381,6 @@ def close(tx: Tx, _actor: Actor, closed: Closed) -> bool:
     if asked.verb == Verb.trash:
         deletion = _deletion(tx, asked)
         store.change(tx, deletion, state="trashed" if deletion.counts else "cancelled")
-    result: dict[str, Any] = {**_identity(asked), **job.result, **closed.result}
     if closed.state == "done":
-        return jobs.finish(tx, job, result)
-    return jobs.end(tx, job, closed.state, closed.error, result)
+        return jobs.finish(tx, job, job.result)
+    return jobs.end(tx, job, closed.state, closed.error, job.result)

@@ -50,7 +50,8 @@ def hand_over(tx: Tx, actor: Actor, command: Apply, names: dict[str, str] | None
     deletion_id = _open(tx, actor, command) if verb == Verb.trash else command.selection.deletion_id
     asked = Asked(command=command, actor=actor, deletion_id=deletion_id, names=names or {}, rate=command.rate)
     dedupe = None if deletion_id is None else key_of(verb, deletion_id)
-    job_id = jobs.enqueue(tx, actor, TASK, asked.payload(), dedupe=dedupe)
+    known = {"verb": str(verb), "deletion_id": deletion_id}
+    job_id = jobs.enqueue(tx, actor, TASK, asked.payload(), dedupe=dedupe, result=known)
     return Outcome(
         verb=str(verb),
         counts={},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
@@ -31,13 +32,22 @@ def list_(tx: Tx, actor: Actor, command: ListJobs) -> Page[Job]:
     query = _select(actor)
     if command.state:
         query = query.where(t.jobs.c.state == command.state)
-    return page(tx, query, t.jobs.c.id, command, Job)
+    found = page(tx, query, t.jobs.c.id, command, Job)
+    return Page([_shown(job) for job in found.items], found.next)
+
+
+def _shown(job: Job) -> Job:
+    """A job as people see it. What it was asked for may be a hundred thousand ids, and holds who asked with which key."""
+    asked = job.payload.get("command")
+    if asked is None:
+        return job
+    return msgspec.structs.replace(job, payload={"verb": asked["verb"], "rate": job.payload.get("rate")})
 
 
 def get(tx: Tx, actor: Actor, command: Get) -> Job:
     """One job: state, progress and result."""
     require(actor, "job.read")
-    return _one(tx, actor, command.id)
+    return _shown(_one(tx, actor, command.id))
 
 
 # --- control ----------------------------------------------------------------------------------------------------------
@@ -76,7 +86,7 @@ def cancel(tx: Tx, actor: Actor, command: ControlJob) -> Job:
     """End a job before it is done. What it has done stays done, and can be taken back as any deletion."""
     job = _controlled(tx, actor, command.id, "cancel")
     if job.state == "cancelled":
-        return job
+        return _shown(job)
     values: dict[str, Any] = {"wanted": "cancel"}
     if job.state == "paused" or (job.state == "failed" and job.payload):
         values |= {"state": "queued", "run_at": tx.now, "attempts": 0}  # a worker closes what is open
@@ -92,7 +102,7 @@ def set_rate(tx: Tx, actor: Actor, command: SetRate) -> Job:
     if job.state not in jobs.OPEN:
         raise _over(job, "limited")
     jobs.control(tx, job, payload={**job.payload, "rate": command.rate})
-    return _one(tx, actor, job.id)
+    return _shown(_one(tx, actor, job.id))
 
 
 def items(tx: Tx, actor: Actor, command: ListJobItems) -> Page[JobItem]:
@@ -127,7 +137,7 @@ def _over(job: Job, past: str) -> Illegal:
 
 def _noted(tx: Tx, actor: Actor, job: Job, event: str) -> Job:
     tx.audit(actor, f"job.{event}", job.id)
-    return _one(tx, actor, job.id)
+    return _shown(_one(tx, actor, job.id))
 
 
 # --- for workers ------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ def enqueue(
     dedupe: str | None = None,
     run_at: datetime | None = None,
     total: int = 0,
+    result: Json | None = None,
 ) -> str:
     """Enqueue a job and answer its id; the unfinished job with the same ``dedupe`` when there is one."""
     if dedupe is not None:
@@ -47,7 +48,7 @@ def enqueue(
         "done": 0,
         "total": total,
         "error": "",
-        "result": {},
+        "result": result or {},
         "created_at": tx.now,
         "run_at": run_at or tx.now,
         "lease_until": None,
