@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labkeep.client.api import Api
     from labkeep.client.artifact import Artifact
     from labkeep.client.mappings import Config, Summary
+    from labkeep.client.receiving import verify_webhook
     from labkeep.client.run import Run
     from labkeep.client.sync import sync
     from labkeep.client.target import login
@@ -42,6 +43,7 @@ _HOMES = {
     "finish": "labkeep.client.tracking",
     "login": "labkeep.client.target",
     "sync": "labkeep.client.sync",
+    "verify_webhook": "labkeep.client.receiving",
 }
 """Public name -> the module that it is loaded from."""
 
@@ -64,6 +66,7 @@ __all__ = [
     "run",
     "summary",
     "sync",
+    "verify_webhook",
 ]
 
 

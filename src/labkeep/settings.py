@@ -73,6 +73,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     crashed_after_s: Annotated[
         int, Meta(ge=10, description="Seconds without a heartbeat after which a run counts as crashed.")
     ] = 300
+    outgoing_allowed: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Private hosts and networks that webhooks may reach: names, addresses or 10.1.0.0/16. Commas in the variable."
+        ),
+    ] = ()
     max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest request body that is held in memory.")] = 64 * MIB
     max_inflated_bytes: Annotated[int, Meta(ge=1024, description="Largest body after decompression.")] = 256 * MIB
     max_upload_bytes: Annotated[int, Meta(ge=1024, description="Largest file upload.")] = 64 * 1024 * MIB
@@ -86,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _DICTIONARIES = {field.name for field in msgspec.structs.fields(Settings) if field.default_factory is dict}
+_LISTS = {field.name for field in msgspec.structs.fields(Settings) if field.default == ()}
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -108,10 +115,16 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, **o
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """``LABKEEP_GRACE_DAYS=7`` -> ``{"grace_days": "7"}``; a dictionary is written as JSON."""
+    """``LABKEEP_GRACE_DAYS=7`` -> ``{"grace_days": "7"}``; a dictionary is written as JSON, a list with commas."""
     found: dict[str, Any] = {}
     for field in Settings.__struct_fields__:
         text = environ.get(f"LABKEEP_{field.upper()}")
         if text is not None:
-            found[field] = msgspec.json.decode(text.encode()) if field in _DICTIONARIES else text
+            found[field] = _parse(field, text)
     return found
+
+
+def _parse(field: str, text: str) -> Any:
+    if field in _DICTIONARIES:
+        return msgspec.json.decode(text.encode())
+    return [word.strip() for word in text.split(",") if word.strip()] if field in _LISTS else text

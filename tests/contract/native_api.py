@@ -136,6 +136,15 @@ SAMPLES: dict[str, Sample] = {
     "jobs_cancel": Sample("job.control", {"id": "$job"}),
     "jobs_set_rate": Sample("job.control", {"id": "$job", "rate": 10}),
     "usage_by": Sample("usage.read"),
+    "webhooks_list_": Sample("webhook.read"),
+    "webhooks_create": Sample("webhook.write", {"url": "https://example.com/hook", "events": ["run.*"]}),
+    "webhooks_get": Sample("webhook.read", {"id": "$webhook"}),
+    "webhooks_edit": Sample("webhook.write", {"id": "$webhook", "events": ["*.purged"]}),
+    "webhooks_remove": Sample("webhook.write", {"id": "$spare_webhook"}),
+    "webhooks_rotate_secret": Sample("webhook.write", {"id": "$webhook"}),
+    "webhooks_test": Sample("webhook.write", {"id": "$webhook"}),
+    "webhooks_deliveries": Sample("webhook.read", {"id": "$webhook"}),
+    "webhooks_replay": Sample("webhook.write", {"id": "$webhook", "since": 1}),
     "history_append": Sample("run.write", _RUN),
     "history_read": Sample("run.read", _RUN),
     "history_list_series": Sample("run.read", _RUN),
@@ -246,6 +255,10 @@ class Api(NamedTuple):
             "link": link["id"],
             "deletion": self._trash(runs["trashed"]),
             "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
+            **{
+                name: self.ok("POST", "/webhooks", url="https://webhooks.invalid/")["webhook"]["id"]
+                for name in ("webhook", "spare_webhook")
+            },
             "job": job,
             "purged_deletion": gone,
             "receipt": self._receipt(job, gone),

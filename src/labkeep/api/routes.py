@@ -14,8 +14,10 @@ from labkeep.core import commands_branches as cb
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_jobs as j
 from labkeep.core import commands_proof as p
+from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
+from labkeep.core.webhooks import Delivery, Webhook
 from labkeep.http.wire import Endpoint, Prepare
 from labkeep.operations import (
     Operation,
@@ -35,6 +37,7 @@ from labkeep.operations import (
     rows,
     runs,
     usage,
+    webhooks,
 )
 
 PREFIX = "/api/v1"
@@ -279,6 +282,35 @@ RECORDS = [
     _read("/usage", c.GetUsage, usage.by, c.Page[c.Usage], "Who holds how much"),
 ]
 
+WEBHOOKS = [
+    _read("/webhooks", w.ListWebhooks, webhooks.list_, c.Page[Webhook], "List webhooks"),
+    _write(
+        "POST",
+        "/webhooks",
+        w.CreateWebhook,
+        webhooks.create,
+        w.NewWebhook,
+        "Create a webhook; its secret is shown once",
+        201,
+    ),
+    _read("/webhooks/{id}", w.GetWebhook, webhooks.get, Webhook, "Get a webhook"),
+    _write("PATCH", "/webhooks/{id}", w.UpdateWebhook, webhooks.edit, Webhook, "Edit a webhook"),
+    _write("DELETE", "/webhooks/{id}", w.RemoveWebhook, webhooks.remove, Webhook, "Remove a webhook"),
+    _write(
+        "POST",
+        "/webhooks/{id}/secret",
+        w.RotateWebhookSecret,
+        webhooks.rotate_secret,
+        w.NewWebhook,
+        "Give a webhook a new secret",
+    ),
+    _write("POST", "/webhooks/{id}/test", w.TestWebhook, webhooks.test, Webhook, "Try a webhook out"),
+    _read(
+        "/webhooks/{id}/deliveries", w.ListDeliveries, webhooks.deliveries, c.Page[Delivery], "What a webhook was told"
+    ),
+    _write("POST", "/webhooks/{id}/replay", w.ReplayWebhook, webhooks.replay, w.Replayed, "Tell a webhook again"),
+]
+
 ENDPOINTS: list[Endpoint] = [
     *ACCOUNTS,
     *PROJECTS,
@@ -293,4 +325,5 @@ ENDPOINTS: list[Endpoint] = [
     *HOLDS,
     *RECEIPTS,
     *RECORDS,
+    *WEBHOOKS,
 ]

@@ -38,6 +38,7 @@ SECTIONS = {
         "audit": "labkeep.cli.records:audit",
         "jobs": "labkeep.cli.jobs:jobs",
         "du": "labkeep.cli.records:du",
+        "webhook": "labkeep.cli.webhooks:webhook",
     },
     "Access": {
         "login": "labkeep.cli.accounts:login",

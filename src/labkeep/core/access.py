@@ -46,6 +46,8 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "job.control": Role.maintainer,
     "usage.read": Role.viewer,
     "usage.read_all": Role.owner,
+    "webhook.read": Role.maintainer,
+    "webhook.write": Role.maintainer,
     "check.run": Role.owner,
 }
 """Permission -> the least role that has it."""
@@ -53,7 +55,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 AGENT_DENIED = frozenset(
     # Nor may an agent get itself a key, or a member, without the flag.
     {f"{kind}.purge" for kind in Kind}
-    | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write"}
+    | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write", "webhook.write"}
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
 )

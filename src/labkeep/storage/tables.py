@@ -887,7 +887,7 @@ webhooks = Table(
     _id("id", "The webhook.", key=True),
     _id("workspace_id", "The workspace."),
     _text("url", "Where events are sent."),
-    _text("secret", "What signs them; never shown again."),
+    Column("secret", LargeBinary, nullable=False, comment="What signs them; wrapped when there is a master key."),
     _words_column("events", "Names or patterns of events; empty for all."),
     _flag("enabled", "Whether it is in use."),
     _text("created_by", "Who made it."),

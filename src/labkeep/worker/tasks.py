@@ -16,7 +16,7 @@ from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.operations import Store, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
-from labkeep.worker import evidence
+from labkeep.worker import evidence, telling
 from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
@@ -86,7 +86,7 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
     return {"run_id": job.payload["run_id"], "rows": rows}
 
 
-TASKS: dict[str, Task] = {"apply": execute, "purge": purge, "seal": seal}
+TASKS: dict[str, Task] = {"apply": execute, "purge": purge, "seal": seal, "tell": telling.tell}
 
 
 # --- by the clock -----------------------------------------------------------------------------------------------------
@@ -144,6 +144,8 @@ def _remove(store: Store, actor: Actor, digests: list[str]) -> None:
 SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "mark_crashed": (30.0, mark_crashed),
     "purge_overdue": (60.0, purge_overdue),
+    "tell_webhooks": (2.0, telling.look),
+    "forget_deliveries": (86_400.0, telling.forget),
     "tidy": (3600.0, tidy),
     "drop_strays": (86_400.0, drop_strays),
 }

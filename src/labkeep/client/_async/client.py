@@ -21,6 +21,7 @@ from labkeep.client._async.receipts import AsyncReceipts
 from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncTrash, AsyncUsages
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.runs import AsyncRuns
+from labkeep.client._async.webhooks import AsyncWebhooks
 from labkeep.client.http_async import AsyncHttpTransport
 from labkeep.client.local import AsyncLocalTransport, open_folder
 from labkeep.client.proposal import Proposal, apply_body, plan_body
@@ -93,6 +94,7 @@ class AsyncLabkeep:
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)
+        self.webhooks = AsyncWebhooks(connection)
 
     @property
     def base_url(self) -> str:

@@ -22,6 +22,7 @@ from labkeep.client._sync.receipts import Receipts
 from labkeep.client._sync.records import Audit, Deletions, Trash, Usages
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.runs import Runs
+from labkeep.client._sync.webhooks import Webhooks
 from labkeep.client.http import HttpTransport
 from labkeep.client.local import LocalTransport, open_folder
 from labkeep.client.proposal import Proposal, apply_body, plan_body
@@ -94,6 +95,7 @@ class Labkeep:
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)
+        self.webhooks = Webhooks(connection)
 
     @property
     def base_url(self) -> str:

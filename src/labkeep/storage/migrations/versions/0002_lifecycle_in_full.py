@@ -481,7 +481,9 @@ def _make_webhooks() -> None:
         sa.Column("id", ID, nullable=False, comment="The webhook."),
         sa.Column("workspace_id", ID, nullable=False, comment="The workspace."),
         sa.Column("url", TEXT, nullable=False, comment="Where events are sent."),
-        sa.Column("secret", TEXT, nullable=False, comment="What signs them; never shown again."),
+        sa.Column(
+            "secret", sa.LargeBinary(), nullable=False, comment="What signs them; wrapped when there is a master key."
+        ),
         sa.Column("events", TEXT, nullable=False, comment="Names or patterns of events; empty for all."),
         sa.Column("enabled", sa.Boolean(), nullable=False, comment="Whether it is in use."),
         sa.Column("created_by", TEXT, nullable=False, comment="Who made it."),
