@@ -436,14 +436,17 @@ class Lifecycle(RuleBasedStateMachine):
 
     # --- purge
 
-    @rule(removal=REMOVALS, at_once=st.booleans())
-    def purge_a_deletion(self, removal: str, at_once: bool) -> None:
+    @rule(target=REMOVALS, removal=REMOVALS, at_once=st.booleans())
+    def purge_a_deletion(self, removal: str, at_once: bool) -> MultipleResults[str]:
+        """Also what was trashed earlier out of the projects that it holds."""
         known = self.model.removals[removal]
         refusal = Illegal if known.state == "restored" else None
+        made: list[str] = []
         if self.do(deletions.purge, PurgeDeletion(id=removal), refusal) is not None and known.state == "trashed":
-            known.state = "purging"
+            made = self.purged_by_deletion(self.model.with_it([thing.id for thing in self.model.held(known)]))
         if at_once:
             self.work()
+        return multiple(*made)
 
     @rule(target=REMOVALS, removal=REMOVALS, data=st.data())
     def purge_a_part(self, removal: str, data: st.DataObject) -> MultipleResults[str]:
@@ -459,11 +462,14 @@ class Lifecycle(RuleBasedStateMachine):
         refusal = Illegal if any(self.model.things[id].live for id in ids) else None
         if self.do(deletions.apply, Apply(verb="purge", selection=Selection(ids=ids)), refusal) is None:
             return multiple()
+        return multiple(*self.purged_by_deletion(self.model.with_it(ids)))
+
+    def purged_by_deletion(self, going: list[Thing]) -> list[str]:
         stored = self.store.database.read(_items, self.actor, Nothing())
         asked: dict[str, set[str]] = {}
-        for going in self.model.with_it(ids):
-            asked.setdefault(going.deletion or "", set()).add(going.id)
-        return multiple(*(new for id, part in asked.items() for new in self.purged_part(id, part, stored)))
+        for thing in going:
+            asked.setdefault(thing.deletion or "", set()).add(thing.id)
+        return [new for id, part in asked.items() for new in self.purged_part(id, part, stored)]
 
     def purged_part(self, deletion_id: str, ids: set[str], stored: dict[str, tuple[Any, ...]]) -> list[str]:
         removal = self.model.removals[deletion_id]

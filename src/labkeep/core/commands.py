@@ -702,13 +702,17 @@ class Apply(Paced, frozen=True, kw_only=True):
 
 
 class Blocker(msgspec.Struct, frozen=True):
-    """Something that must stay for now, why, and what would override it (empty: nothing does)."""
+    """Something that must stay for now, why, and what would override it (empty: nothing does).
+
+    ``origin`` is whose word that is: hold, minimum_keep or user; see docs/lifecycle.md for who overrules whom.
+    """
 
     id: str
     kind: str
     name: str
     reason: str
     override: str = ""
+    origin: str = "user"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

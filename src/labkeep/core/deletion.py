@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
@@ -32,6 +34,16 @@ class Dependent(msgspec.Struct, frozen=True):
     """Whether it blocks; what does not is unbound."""
 
 
+class Keep(msgspec.Struct, frozen=True):
+    """A word from outside that keeps a candidate: a hold, or a minimum keep that is not over."""
+
+    id: str
+    reason: str
+    """Completes "run baseline …"."""
+    until: datetime | None = None
+    """When it ends by itself."""
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """What planning must know of one selected object."""
 
@@ -49,20 +61,35 @@ class Candidate(msgspec.Struct, frozen=True):
     project_id: str | None = None
     parent_id: str = ""
     dependents: tuple[Dependent, ...] = ()
+    holds: tuple[Keep, ...] = ()
+    """Legal holds that cover it."""
+    young: Keep | None = None
+    """The minimum keep, while it lasts; only purging asks."""
+
+
+class Origin(StrEnum):
+    """Whose word it is, the strongest first: what a weaker one asks for, a stronger one may refuse."""
+
+    hold = "hold"
+    minimum_keep = "minimum_keep"
+    erasure = "erasure"
+    retention = "retention"
+    user = "user"
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the caller allows: stopping what runs, and unbinding what depends."""
+    """What the caller allows: stopping what runs, and unbinding what depends; and on whose word it acts."""
 
     stop_running: bool = False
     force: bool = False
+    asker: Origin = Origin.user
 
 
-def parse_options(on_running: str, force: bool) -> Options:
-    """Options from their wire form."""
+def parse_options(on_running: str, force: bool, asker: Origin = Origin.user) -> Options:
+    """Options from their wire form; who asks is never said on the wire."""
     if on_running not in ("refuse", "stop"):
         raise Invalid(f"on_running is refuse or stop, not {on_running[:40]!r}", path="on_running")
-    return Options(on_running == "stop", force)
+    return Options(on_running == "stop", force, asker)
 
 
 FROM: dict[Verb, tuple[State, ...]] = {
@@ -91,31 +118,86 @@ def is_running(candidate: Candidate) -> bool:
     return candidate.kind == Kind.document and candidate.status == "running"
 
 
-def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | None:
-    """Why ``candidate`` must stay as it is, or None. Only trash asks: whatever is in the trash has passed it."""
-    if verb != Verb.trash:
-        return None
+ASKERS = (Origin.erasure, Origin.retention, Origin.user)
+"""On whose word something is removed."""
 
-    def because(reason: str, override: str = "") -> Blocker:
-        what = f"{candidate.type or candidate.kind} {candidate.name}"
-        return Blocker(candidate.id, str(candidate.kind), candidate.name, f"{what} {reason}", override)
 
-    if candidate.locked:
-        return because("is locked: unlock it first")
-    if is_running(candidate) and not options.stop_running:
-        return because("is running: cannot be trashed; stop it first, or pass on_running=stop", "on_running=stop")
+class Guard(msgspec.Struct, frozen=True):
+    """One reason why something stays: for which verbs, against whom, and what overrides it."""
+
+    name: str
+    origin: Origin
+    verbs: Collection[Verb]
+    stops: Collection[Origin]
+    override: str
+    """What the caller can pass; empty when nothing overrides it."""
+    meaning: str
+    why: Callable[[Candidate], str]
+    """The reason, which completes "run baseline …"; empty when it does not apply."""
+
+
+def _held(candidate: Candidate) -> str:
+    return f"{candidate.holds[0].reason}: only lifting the hold frees it" if candidate.holds else ""
+
+
+def _young(candidate: Candidate) -> str:
+    return "" if candidate.young is None else candidate.young.reason
+
+
+def _locked(candidate: Candidate) -> str:
+    return "is locked: unlock it first" if candidate.locked else ""
+
+
+def _running(candidate: Candidate) -> str:
+    what = "is running: cannot be trashed; stop it first, or pass on_running=stop"
+    return what if is_running(candidate) else ""
+
+
+def _needed(candidate: Candidate) -> str:
     restricting = [dependent for dependent in candidate.dependents if dependent.restricts]
-    if restricting and not options.force:
-        named = ", ".join(f"{d.type} {d.name}" for d in restricting[:5])
-        more = f" and {len(restricting) - 5} more" if len(restricting) > 5 else ""
-        return because(f"has active dependencies: {named}{more}; resolve them first, or pass force", "force")
+    if not restricting:
+        return ""
+    named = ", ".join(f"{d.type} {d.name}" for d in restricting[:5])
+    more = f" and {len(restricting) - 5} more" if len(restricting) > 5 else ""
+    return f"has active dependencies: {named}{more}; resolve them first, or pass force"
+
+
+GUARDS: tuple[Guard, ...] = (
+    Guard("hold", Origin.hold, (Verb.trash, Verb.purge), ASKERS, "", "a legal hold covers it", _held),
+    Guard("minimum keep", Origin.minimum_keep, (Verb.purge,), ASKERS, "", "younger than the minimum keep", _young),
+    Guard("lock", Origin.user, (Verb.trash,), (Origin.retention, Origin.user), "", "locked", _locked),
+    Guard("running", Origin.user, (Verb.trash,), ASKERS, "on_running=stop", "a run or experiment that runs", _running),
+    Guard(
+        "dependents",
+        Origin.user,
+        (Verb.trash,),
+        ASKERS,
+        "force",
+        "bound to an environment, required by a link, base of a live run, or an artifact version with an alias",
+        _needed,
+    ),
+)
+"""Everything that keeps an object where it is, in the order of precedence."""
+
+
+def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | None:
+    """Why ``candidate`` must stay as it is, by the first guard that says so; None when it may go."""
+    overridden = {"on_running=stop": options.stop_running, "force": options.force}
+    for guard in GUARDS:
+        if verb not in guard.verbs or options.asker not in guard.stops or overridden.get(guard.override):
+            continue
+        reason = guard.why(candidate)
+        if reason:
+            what = f"{candidate.type or candidate.kind} {candidate.name} {reason}"
+            return Blocker(candidate.id, str(candidate.kind), candidate.name, what, guard.override, str(guard.origin))
     return None
 
 
 def seen(candidate: Candidate) -> str:
     """What was looked at of a candidate: states and versions are part of it, so any edit in between is noticed."""
     needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
-    return f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}{needed}"
+    kept = "".join(f" {keep.id}" for keep in candidate.holds) + ("" if candidate.young is None else " young")
+    return f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}{needed}{kept}"
 
 
 class Planner:

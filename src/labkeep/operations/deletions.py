@@ -6,6 +6,8 @@ is done, or the caller is told what moved.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,11 +32,12 @@ from labkeep.core.commands import (
     SetLock,
     TrashedItem,
 )
-from labkeep.core.deletion import Candidate, Planner, event_of, parse_options
+from labkeep.core.deletion import Candidate, Keep, Origin, Planner, event_of, parse_options
 from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, State, Verb
+from labkeep.operations import protection
 from labkeep.operations.handovers import hand_over, key_of
 from labkeep.operations.plans import Applied, Large, at_once, fold, parse_verb, restorable_until
 from labkeep.operations.projects import resolve, states_for
@@ -72,26 +75,29 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
 # --- applying ---------------------------------------------------------------------------------------------------------
 
 
-def apply(tx: Tx, actor: Actor, command: Apply) -> Outcome:
-    """Do what a plan said. Stale when the world moved since; the blocker's own error when something must stay."""
+def apply(tx: Tx, actor: Actor, command: Apply, *, asker: Origin = Origin.user) -> Outcome:
+    """Do what a plan said. Stale when the world moved since; the blocker's own error when something must stay.
+
+    ``asker`` is on whose word: a policy and an erasure request are stopped by less or by more than a user is.
+    """
     verb = parse_verb(command.verb)
     try:
         if verb == Verb.trash:
-            return _trash(tx, actor, command)
+            return _trash(tx, actor, command, asker)
         if verb in (Verb.archive, Verb.unarchive):
             return _archive(tx, actor, command, verb)
-        return _undo_or_purge(tx, actor, command, verb)
+        return _undo_or_purge(tx, actor, command, verb, asker)
     except Large:
-        return hand_over(tx, actor, command)
+        return hand_over(tx, actor, command, asker=asker)
 
 
-def _trash(tx: Tx, actor: Actor, command: Apply) -> Outcome:
+def _trash(tx: Tx, actor: Actor, command: Apply, asker: Origin) -> Outcome:
     """Members first, then one statement that moves them all: the same for one object and for a million."""
     done = None if command.plan_hash is None else store.find_applied(tx, actor, command.plan_hash)
     if done is not None:  # versions rise, so the same plan never holds again: this is the same request once more
         _require_all(actor, done, {}, Verb.trash)
         return _as_before(tx, done)
-    applied = Applied.begin(command, Verb.trash)
+    applied = Applied.begin(command, Verb.trash, asker)
     planner = applied.planner
     deletion_id = tx.new_id()
     items: list[dict[str, Any]] = []
@@ -209,22 +215,22 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items)
 
 
-def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
+def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Origin) -> Outcome:
     """Restore or purge a selection: each deletion that holds some of it, with just those members."""
-    applied = Applied.begin(command, verb)
+    applied = Applied.begin(command, verb, asker)
     planner = applied.planner
     by_deletion: dict[str, list[str]] = {}
-    whole = command.selection.deletion_id is not None
+    selected = command.selection.deletion_id
 
     def take(going: list[Candidate]) -> None:
         applied.note(tx, actor, going)
         for candidate in going:
             ids = by_deletion.setdefault(candidate.deletion_id or "", [])
-            if not whole:
+            if candidate.deletion_id != selected:
                 ids.append(candidate.id)
 
     # What one deletion holds is purged by a job anyway.
-    limit = None if whole and verb == Verb.purge else at_once(tx, command)
+    limit = None if selected and verb == Verb.purge else at_once(tx, command)
     fold(tx, actor, command.selection, planner, take, at_once=limit)
     applied.check(tx, actor)
     outcomes = []
@@ -234,16 +240,19 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
             asked = RestoreDeletion(id=deletion_id, ids=ids, reason=command.reason, background=False)
             outcomes.append(restore(tx, actor, asked))
         else:
-            outcomes.append(
-                purge_members(
-                    tx, actor, store.get(tx, actor, deletion_id, lock=True), None if whole else ids, command.reason
-                )
-            )
+            deletion = store.get(tx, actor, deletion_id, lock=True)
+            outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason))
+    counts, already = dict(planner.counts), planner.already
+    return msgspec.structs.replace(_together(verb, outcomes), counts=counts, bytes=planner.bytes, already=already)
+
+
+def _together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
+    """One answer for what was done to several deletions."""
     return Outcome(
         verb=str(verb),
-        counts=dict(planner.counts),
-        bytes=planner.bytes,
-        already=planner.already,
+        counts=dict(sum((Counter(outcome.counts) for outcome in outcomes), Counter())),
+        bytes=sum(outcome.bytes for outcome in outcomes),
+        already=sum(outcome.already for outcome in outcomes),
         deletion_id=outcomes[0].deletion_id if len(outcomes) == 1 else None,
         job_id=outcomes[-1].job_id if outcomes else None,
         job_ids=[job_id for outcome in outcomes for job_id in outcome.job_ids],
@@ -366,8 +375,25 @@ def _require_all(actor: Actor, deletion: Deletion, counts: dict[str, int], verb:
 
 
 def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
-    """Remove for good what a deletion holds; a job that verifies itself."""
-    return purge_members(tx, actor, store.get(tx, actor, command.id, lock=True), None, command.reason)
+    """Remove for good what a deletion holds, and what was trashed earlier out of its projects and artifacts; a job.
+
+    What may not be purged now stays in the trash, in a deletion of its own; Held when that is all of it.
+    """
+    deletion = store.get(tx, actor, command.id, lock=True)
+    if deletion.state != "trashed":
+        return purge_members(tx, actor, deletion, None, command.reason)
+    kept: dict[str, Keep] = {}
+    outcomes = []
+    for deletion_id, ids in {deletion.id: None, **store.inside(tx, actor, deletion.id)}.items():
+        part = store.get(tx, actor, deletion_id, lock=True)
+        staying, going = protection.parted(tx, actor, part, ids)
+        kept |= staying
+        if going is None or going:
+            outcomes.append(purge_members(tx, actor, part, going, command.reason))
+    if not outcomes:
+        raise protection.refusal(tx, actor, kept)
+    shown = [{"id": id, "outcome": "kept", "reason": keep.reason} for id, keep in sorted(kept.items())[:SHOWN_ITEMS]]
+    return msgspec.structs.replace(_together(Verb.purge, outcomes), deletion_id=outcomes[0].deletion_id, items=shown)
 
 
 def purge_members(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:

@@ -19,6 +19,7 @@ from labkeep.core.commands_jobs import JobItem
 from labkeep.core.deletion import FROM, WANTED, Candidate, Options, Planner, blocker, event_of, parse_options, seen
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import PAST, State, Verb
+from labkeep.operations import protection
 from labkeep.operations.deletions import purge_members
 from labkeep.operations.handovers import Asked
 from labkeep.operations.plans import Applied, fold, restorable_until
@@ -60,7 +61,7 @@ def check(tx: Tx, _actor: Actor, command: Check) -> Checked:
     """Fold all that was asked for, in one reading transaction. The errors of applying it at once, when it must not be."""
     asked = command.asked
     verb, actor = asked.verb, asked.actor
-    applied = Applied.begin(asked.command, verb)
+    applied = Applied.begin(asked.command, verb, asked.asker)
     planner = applied.planner
 
     def take(going: list[Candidate]) -> None:
@@ -215,10 +216,11 @@ class _Work(NamedTuple):
 
 
 def _judge(tx: Tx, asked: Asked, batch: Batch) -> _Judged:
-    options = parse_options(asked.command.on_running, asked.command.force)
+    options = parse_options(asked.command.on_running, asked.command.force, asked.asker)
     planner = Planner(asked.verb, options)
     scope = Scope(asked.verb, FROM[asked.verb], applying=True)
-    found = {one.id: one for one in inventory.waiting(tx, asked.actor, batch, scope)}
+    waiting = inventory.waiting(tx, asked.actor, batch, scope)
+    found = {one.id: one for one in protection.guarded(tx, asked.actor, waiting, asked.verb, looking=False)}
     living = rows.living_in(tx, asked.actor, list(found.values())) if asked.verb == Verb.trash else {}
     going: list[Candidate] = []
     left: list[JobItem] = []

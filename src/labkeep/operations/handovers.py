@@ -8,6 +8,7 @@ import msgspec
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Apply, Outcome
+from labkeep.core.deletion import Origin
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import Verb
 from labkeep.storage import deletions, jobs
@@ -26,6 +27,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """The deletion that a trash makes."""
     names: dict[str, str] = {}
     """New names for what comes back."""
+    asker: Origin = Origin.user
+    """On whose word."""
     checked: bool = False
     """Whether the whole was looked at, and all of it is noted down."""
     rate: float | None = None
@@ -44,11 +47,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
 
-def hand_over(tx: Tx, actor: Actor, command: Apply, names: dict[str, str] | None = None) -> Outcome:
+def hand_over(
+    tx: Tx, actor: Actor, command: Apply, names: dict[str, str] | None = None, asker: Origin = Origin.user
+) -> Outcome:
     """Leave ``command`` to a job, and answer with its id. Nothing has moved yet."""
     verb = Verb(command.verb)
     deletion_id = _open(tx, actor, command) if verb == Verb.trash else command.selection.deletion_id
-    asked = Asked(command=command, actor=actor, deletion_id=deletion_id, names=names or {}, rate=command.rate)
+    asked = Asked(
+        command=command, actor=actor, deletion_id=deletion_id, names=names or {}, asker=asker, rate=command.rate
+    )
     dedupe = None if deletion_id is None else key_of(verb, deletion_id)
     known = {"verb": str(verb), "deletion_id": deletion_id}
     job_id = jobs.enqueue(tx, actor, TASK, asked.payload(), dedupe=dedupe, result=known)

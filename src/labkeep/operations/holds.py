@@ -49,6 +49,12 @@ def holding(tx: Tx, actor: Actor, ids: Collection[str], *, looking: bool = False
     return store.covering(tx, actor, holds, ids) if holds else {}
 
 
+def any_active(tx: Tx, actor: Actor) -> bool:
+    """Whether anything in the workspace is held; nobody sets a hold until the transaction ends."""
+    store.settle(tx, actor)
+    return bool(store.active(tx, actor))
+
+
 def refuse(tx: Tx, actor: Actor, ids: Collection[str], what: str) -> None:
     """Held, naming the object, the matter and the hold, when a hold covers one of ``ids``.
 

@@ -12,11 +12,11 @@ import msgspec
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Apply, Paced, Selection
-from labkeep.core.deletion import FROM, Candidate, Planner, parse_options
+from labkeep.core.deletion import FROM, Candidate, Origin, Planner, parse_options
 from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
-from labkeep.operations import rules
+from labkeep.operations import protection, rules
 from labkeep.operations.projects import resolve
 from labkeep.storage import inventory, records
 from labkeep.storage.inventory import Freed, Scope
@@ -53,6 +53,7 @@ def fold(
         for kind in {candidate.kind for candidate in batch} - checked:
             require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
             checked.add(kind)
+        batch = protection.guarded(tx, actor, batch, planner.verb, looking=not applying)
         going = [candidate for candidate in batch if planner.add(candidate)]
         if at_once is None:
             if going:
@@ -89,8 +90,8 @@ class Applied(NamedTuple):
     freed: Freed
 
     @classmethod
-    def begin(cls, command: Apply, verb: Verb) -> Self:
-        return cls(command, Planner(verb, parse_options(command.on_running, command.force)), Freed())
+    def begin(cls, command: Apply, verb: Verb, asker: Origin = Origin.user) -> Self:
+        return cls(command, Planner(verb, parse_options(command.on_running, command.force, asker)), Freed())
 
     def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
         """Count the bytes that a new plan would show; without a plan's hash nobody asks."""

@@ -12,7 +12,7 @@ from labkeep.core.deletion import event_of
 from labkeep.core.entities import Deletion
 from labkeep.core.errors import Corrupt
 from labkeep.core.lifecycle import Role, Verb
-from labkeep.operations import purge_statement, receipts
+from labkeep.operations import protection, purge_statement, receipts
 from labkeep.operations.purge_statement import Verified
 from labkeep.storage import deletions as records
 from labkeep.storage import purge, usage
@@ -70,14 +70,19 @@ def system(organization_id: str, workspace_id: str, on_behalf_of: str = "system"
 def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
     """Purge the next members of a deletion; answers how many. 0 when none is left."""
     deletion = records.get(tx, actor, step.deletion_id, lock=True)
+    if deletion.state == "trashed":  # all of it is kept: a hold came in between
+        return 0
     if deletion.state not in ("purging", "purged"):
         raise Corrupt(f"deletion {deletion.id} is {deletion.state}: nobody asked to purge it")
     ids = purge.members_left(tx, actor.organization_id, deletion.id, BATCH)
-    if ids:
-        purge.remove(tx, actor.organization_id, deletion.id, ids)
-    else:
+    if not ids:
         purge.forget_answers(tx, actor.organization_id)
         usage.add_up(tx, actor.organization_id)
+        return 0
+    staying = protection.kept(tx, actor, ids)
+    if staying:
+        protection.set_aside(tx, actor, deletion, staying)
+    purge.remove(tx, actor.organization_id, deletion.id, [id for id in ids if id not in staying])
     return len(ids)
 
 
@@ -121,7 +126,7 @@ def held_blobs(tx: Tx, actor: Actor, command: Look) -> list[purge.HeldBlob]:
 def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
     """Only when nothing was found any more does the deletion count as purged; its receipt is issued with that."""
     deletion = records.get(tx, actor, command.deletion_id, lock=True)
-    if deletion.state == "purged":
+    if deletion.state in ("purged", "trashed"):
         return deletion
     if command.rows_left or command.blobs_left:
         raise Corrupt(f"purge of {deletion.id} left something behind: {command.rows_left}, {command.blobs_left} blobs")
@@ -149,13 +154,28 @@ def schedule_overdue(tx: Tx, _actor: Actor, limit: int) -> int:
     found = [Deletion(**row) for row in tx.all(query)]
     for deletion in found:
         actor = system(deletion.organization_id, deletion.workspace_id)
-        counts = records.held_counts(tx, actor, deletion.id)
+        counts = _due(tx, actor, deletion)
+        if not counts:
+            continue
         commitment = records.commit_to(tx, actor, deletion.id)
         records.change(tx, deletion, state="purging", purged_by="grace period", commitment=commitment)
         records.enqueue_purge(tx, actor, deletion, sum(counts.values()))
         for kind, count in counts.items():
             tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, commitment=commitment)
     return len(found)
+
+
+def _due(tx: Tx, actor: Actor, deletion: Deletion) -> dict[str, int]:
+    """What goes now, by kind. What may not go yet stays, and is looked at again later."""
+    promised = records.latest_promise(tx, actor, records.inside(tx, actor, deletion.id))
+    if promised is not None and promised > tx.now:
+        # What was trashed earlier out of it can still be restored, and would have nowhere to go.
+        records.change(tx, deletion, restorable_until=promised)
+        return {}
+    staying, going = protection.parted(tx, actor, deletion)
+    if staying:
+        protection.set_aside(tx, actor, deletion, staying)
+    return {} if going == [] else records.held_counts(tx, actor, deletion.id)
 
 
 def idle_organizations(tx: Tx, _actor: Actor, command: Sweep) -> list[str]:

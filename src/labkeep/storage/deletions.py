@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Plan, Selection
@@ -255,6 +256,53 @@ def held_counts(tx: Tx, actor: Actor, deletion_id: str, outcome: str = "trashed"
     mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == outcome)
     query = select(m.kind, func.count()).where(*mine).group_by(m.kind).order_by(m.kind)
     return {str(kind): count for kind, count in tx.execute(query)}
+
+
+def count_members(tx: Tx, actor: Actor, deletion_id: str) -> int:
+    """How many members a deletion has, whatever became of them."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
+
+
+def batches(tx: Tx, actor: Actor, deletion_id: str) -> Iterator[list[str]]:
+    """The ids of what a deletion still holds."""
+    m = t.deletion_members.c
+    query = ids_of(actor, deletion_id).where(m.outcome == "trashed").order_by(m.item_id).limit(BATCH)
+    last: list[str] = []
+    while not last or len(last) == BATCH:
+        last = [row[0] for row in tx.execute(query.where(m.item_id > last[-1]) if last else query)]
+        if not last:
+            return
+        yield last
+
+
+def inside(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, list[str] | None]:
+    """What other deletions hold of what lies in the projects and artifacts of this one; None is all that one holds."""
+    c, m, d = t.items.c, t.deletion_members.c, t.deletions.c
+    held = ids_of(actor, deletion_id).where(m.outcome == "trashed")
+    lies = or_(
+        c.project_id.in_(held.where(m.kind == Kind.project)), c.parent_id.in_(held.where(m.kind == Kind.artifact))
+    )
+    here = (c.organization_id == actor.organization_id, c.state == State.trashed, c.deletion_id != deletion_id, lies)
+    if not tx.execute(held.where(m.kind.in_((Kind.project, Kind.artifact))).limit(1)).first():
+        return {}
+    found: dict[str, list[str] | None] = {}
+    joined = t.items.join(t.deletions, and_(d.organization_id == c.organization_id, d.id == c.deletion_id))
+    counts = select(c.deletion_id, func.count()).select_from(joined).where(*here, d.state == "trashed")
+    for id, count in tx.execute(counts.group_by(c.deletion_id)).all():
+        part = select(c.id).where(*here, c.deletion_id == id)
+        whole = count == count_held(tx, actor, id)
+        found[id] = None if whole else [row[0] for row in tx.execute(part.order_by(c.id))]
+    return dict(sorted(found.items()))
+
+
+def latest_promise(tx: Tx, actor: Actor, ids: Collection[str]) -> datetime | None:
+    """Until when the last of these deletions can be restored."""
+    c = t.deletions.c
+    query = select(func.max(c.restorable_until)).where(c.organization_id == actor.organization_id)
+    moments = [tx.execute(query.where(c.id.in_(part))).scalar_one() for part in parts(sorted(ids))]
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 class Held(NamedTuple):

@@ -61,7 +61,9 @@ def candidates(
     """
     roots = _roots(tx, actor, selection, project_id, scope)
     # A project is archived by itself: what is in it stays as it is and comes back with it.
-    contained = selection.deletion_id is None and scope.verb not in (Verb.archive, Verb.unarchive)
+    # Restoring a deletion puts back what it holds; purging one takes along what it would leave without a home.
+    exactly = selection.deletion_id is not None and scope.verb == Verb.restore
+    contained = not exactly and scope.verb not in (Verb.archive, Verb.unarchive)
     for batch in roots.batches(tx, actor, scope):
         fresh = roots.unseen(batch)
         if fresh:
@@ -100,9 +102,15 @@ class Roots:
     """What a selection names itself."""
 
     def __init__(
-        self, conditions: list[ColumnElement[bool]], states: Collection[State] = (), ids: Iterable[str] = ()
+        self,
+        conditions: list[ColumnElement[bool]],
+        states: Collection[State] = (),
+        ids: Iterable[str] = (),
+        deletion_id: str | None = None,
     ) -> None:
         self.conditions = conditions
+        self.deletion_id = deletion_id
+        """The deletion that is selected: all that it holds comes by itself."""
         self.states = states
         self.ids = frozenset(ids)
         self.linked: set[str] = set()
@@ -152,7 +160,7 @@ def _roots(tx: Tx, actor: Actor, selection: Selection, project_id: str | None, s
                 f"what a deletion holds can be restored or purged: {scope.verb} takes ids or a query", path="selection"
             )
         held = deletions.get(tx, actor, selection.deletion_id).id
-        return Roots([*records.scope(actor), t.items.c.deletion_id == held], (State.trashed,))
+        return Roots([*records.scope(actor), t.items.c.deletion_id == held], (State.trashed,), deletion_id=held)
     return _query(tx, actor, selection, project_id, scope.states)
 
 
@@ -189,14 +197,16 @@ def _with_it(tx: Tx, actor: Actor, batch: Sequence[Candidate], roots: Roots, sco
             continue
         conditions = [*records.scope(actor), column.in_(containers)]
         for found in _stream(tx, actor, conditions, scope.states, roots, scope):
-            fresh = [one for one in roots.unseen(found) if one.id not in roots.ids and _returns(one, containers, scope)]
+            fresh = [one for one in roots.unseen(found) if _comes(one, containers, roots, scope)]
             if fresh:
                 yield fresh
                 yield from _linked(tx, actor, fresh, roots, scope)
 
 
-def _returns(candidate: Candidate, containers: dict[str, str | None], scope: Scope) -> bool:
-    """What was trashed on its own before its container was does not come back with it."""
+def _comes(candidate: Candidate, containers: dict[str, str | None], roots: Roots, scope: Scope) -> bool:
+    """Whether it comes with its container: not what comes by itself, nor back what was trashed before it on its own."""
+    if candidate.id in roots.ids or (roots.deletion_id is not None and candidate.deletion_id == roots.deletion_id):
+        return False
     return scope.verb != Verb.restore or candidate.deletion_id in containers.values()
 
 

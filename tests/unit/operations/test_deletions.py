@@ -593,10 +593,10 @@ def test_what_goes_together_holds_nobody_up_however_many_they_are(lab: Lab) -> N
     everything = [run.id for run in lab.do(runs.list_, ListRuns(project="p", limit=10_000)).items]
     assert lab.do(deletions.make_plan, MakePlan(selection=Selection(ids=everything))).blocked == 0
     assert lab.do(deletions.make_plan, MakePlan(selection=Selection(ids=everything[1:]))).blocked == 1
-    outcome = lab.do(deletions.apply, Apply(selection=Selection(project="p")))
+    outcome = lab.do(deletions.apply, Apply(selection=Selection(project="p"), background=False))
     assert outcome.counts == {"run": 2_501}
     assert len(outcome.items) == 1_000
-    assert lab.restore(outcome.deletion_id).counts == {"run": 2_501}
+    assert lab.restore(outcome.deletion_id, background=False).counts == {"run": 2_501}
 
 
 def version(lab: Lab, project: Project, *aliases: str, **more: Any) -> Any:
@@ -709,12 +709,30 @@ def test_nothing_comes_back_into_a_container_that_is_gone(lab: Lab) -> None:
     together = lab.verb("trash", project)
     with pytest.raises(Illegal, match=rf"its project p is trashed; restore deletion {together.deletion_id} first"):
         lab.restore(alone.deletion_id)
-    lab.do(deletions.purge, PurgeDeletion(id=together.deletion_id or ""))
+
+
+@pytest.mark.parametrize("by", ["id", "deletion", "selected deletion"])
+def test_purging_a_container_takes_along_what_was_trashed_out_of_it_before(lab: Lab, by: str) -> None:
+    project = lab.project("p")
+    run = lab.run(project)
+    alone = lab.verb("trash", run)
+    together = lab.verb("trash", project)
+    if by == "id":
+        done = lab.verb("purge", project)
+    elif by == "deletion":
+        done = lab.do(deletions.purge, PurgeDeletion(id=together.deletion_id or ""))
+    else:
+        selection = Selection(deletion_id=together.deletion_id)
+        assert lab.do(deletions.make_plan, MakePlan(verb="purge", selection=selection)).counts == {
+            "project": 1,
+            "run": 1,
+        }
+        done = lab.do(deletions.apply, Apply(verb="purge", selection=selection))
+    assert done.counts == {"project": 1, "run": 1}
     lab.purge_all()
-    with pytest.raises(Illegal, match="is purged") as refused:
+    with pytest.raises(Illegal, match="is purged"):
         lab.restore(alone.deletion_id)
-    assert "first" not in refused.value.message
-    assert lab.verb("purge", run).counts == {"run": 1}
+    assert {lab.item(each).state for each in (project, run)} == {State.purged}
 
 
 def test_nothing_is_made_in_a_project_in_the_trash(lab: Lab) -> None:

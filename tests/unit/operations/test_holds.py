@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from labkeep.core.access import Actor
-from labkeep.core.commands import CreateArtifactVersion, Get, ItemVerb, ListAudit, ManifestEntry
+from labkeep.core.commands import (
+    Apply,
+    CreateArtifactVersion,
+    Get,
+    ItemVerb,
+    ListAudit,
+    MakePlan,
+    ManifestEntry,
+    PurgeDeletion,
+    RestoreDeletion,
+    Selection,
+    UpdateProject,
+)
 from labkeep.core.commands_holds import HoldScope, LiftHold, ListHeld, ListHolds, SetHold
-from labkeep.core.entities import ArtifactVersion, Hold, Project
-from labkeep.core.errors import Forbidden, Gone, Held, Invalid, NotFound
-from labkeep.operations import Store, artifacts, audits, deletions, files, holds
+from labkeep.core.deletion import ASKERS, Origin
+from labkeep.core.entities import ArtifactVersion, Hold, Item, Project
+from labkeep.core.errors import Forbidden, Gone, Held, Invalid, NotFound, Stale
+from labkeep.core.lifecycle import State
+from labkeep.operations import Store, artifacts, audits, deletions, files, holds, projects, purges
+from labkeep.server import make_worker
+from labkeep.storage import check, records
 from labkeep.storage.database_postgres import Postgres
 from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run, make_store
 
@@ -22,8 +39,13 @@ class Lab(NamedTuple):
     """A store with an owner and a project."""
 
     store: Store
+    clock: FixedClock
     owner: Actor
     project: Project
+
+    def overdue(self) -> int:
+        """What the clock asks to purge now, and has not been asked for before."""
+        return self.store.database.write(purges.schedule_overdue, self.owner, 100)
 
     def do(self, operation: Any, command: Any, actor: Actor | None = None) -> Any:
         return self.store.database.write(operation, actor or self.owner, command)
@@ -52,12 +74,13 @@ class Lab(NamedTuple):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
-    with make_store(tmp_path) as store:
+    clock = FixedClock()
+    with make_store(tmp_path, clock) as store:
         if request.param == "postgresql":
-            postgres = Postgres(request.getfixturevalue("postgres_url"), readers=2, clock=FixedClock())
+            postgres = Postgres(request.getfixturevalue("postgres_url"), readers=2, clock=clock)
             store = store._replace(database=postgres)
         owner = make_actor(store.database)
-        yield Lab(store, owner, make_project(store.database, owner))
+        yield Lab(store, clock, owner, make_project(store.database, owner))
         if request.param == "postgresql":
             store.database.close()
 
@@ -252,3 +275,185 @@ def test_an_agent_neither_holds_nor_lifts_nor_looks(lab: Lab) -> None:
     ):
         with pytest.raises(Forbidden):
             lab.do(operation, command, agent)
+
+
+# --- nothing that is held goes ------------------------------------------------------------------------------------------
+
+
+def test_what_is_held_is_not_trashed_whatever_is_passed(lab: Lab) -> None:
+    run = lab.run()
+    hold = lab.hold("Case 12", ids=[run])
+    for command in (ItemVerb(id=run, force=True, on_running="stop"), ItemVerb(id=lab.project.id, force=True)):
+        with pytest.raises(Held, match="legal hold for 'Case 12'") as refused:
+            lab.do(deletions.trash_item, command)
+        assert {blocker["origin"] for blocker in refused.value.details["blockers"]} == {"hold"}
+        assert refused.value.details["override"] == ""
+    lab.do(holds.lift, LiftHold(id=hold.id, reason="closed"))
+    assert lab.do(deletions.trash_item, ItemVerb(id=run)).counts == {"run": 1}
+
+
+def test_no_word_is_stronger_than_a_hold(lab: Lab) -> None:
+    run = lab.run()
+    lab.hold(ids=[run])
+
+    def ask(tx: Any, actor: Actor, asker: Origin) -> None:
+        deletions.apply(tx, actor, Apply(selection=Selection(ids=[run])), asker=asker)
+
+    for asker in Origin:
+        if asker in ASKERS:
+            with pytest.raises(Held):
+                lab.do(ask, asker)
+
+
+def test_an_erasure_request_is_stronger_than_a_lock_and_a_policy_is_not(lab: Lab) -> None:
+    run = lab.run(locked=True)
+
+    def ask(tx: Any, actor: Actor, asker: Origin) -> None:
+        deletions.apply(tx, actor, Apply(selection=Selection(ids=[run])), asker=asker)
+
+    for asker in (Origin.user, Origin.retention):
+        with pytest.raises(Held, match="locked"):
+            lab.do(ask, asker)
+    lab.do(ask, Origin.erasure)
+
+
+def test_a_plan_shows_a_hold_and_moves_when_one_is_set(lab: Lab) -> None:
+    run = lab.run()
+    ask = MakePlan(selection=Selection(ids=[run]))
+    free = lab.do(deletions.make_plan, ask)
+    hold = lab.hold(ids=[run])
+    plan = lab.do(deletions.make_plan, ask)
+    assert [(entry.origin, entry.override) for entry in plan.blockers] == [("hold", "")]
+    assert hold.id in plan.blockers[0].reason
+    with pytest.raises(Stale):
+        lab.do(deletions.apply, Apply(selection=ask.selection, plan_hash=free.hash))
+
+
+def trashed(lab: Lab, *ids: str) -> str:
+    return str(lab.do(deletions.apply, Apply(selection=Selection(ids=list(ids)))).deletion_id)
+
+
+def state_of(lab: Lab, id: str) -> str:
+    return str(lab.do(lambda tx, actor, _: records.get(tx, Item, actor, id, states=tuple(State)).state, None))
+
+
+def test_what_is_held_in_the_trash_is_not_purged_and_can_be_restored(lab: Lab) -> None:
+    run = lab.run()
+    deletion = trashed(lab, run)
+    lab.hold(ids=[run])
+    for operation, command in (
+        (deletions.purge_item, ItemVerb(id=run)),
+        (deletions.purge, PurgeDeletion(id=deletion)),
+        (deletions.apply, Apply(verb="purge", selection=Selection(deletion_id=deletion))),
+    ):
+        with pytest.raises(Held):
+            lab.do(operation, command)
+    assert lab.do(deletions.restore, RestoreDeletion(id=deletion)).counts == {"run": 1}
+
+
+def test_purging_a_deletion_leaves_what_is_held_in_the_trash(lab: Lab) -> None:
+    held, free = lab.run(), lab.run()
+    deletion = trashed(lab, held, free)
+    lab.hold(ids=[held])
+    done = lab.do(deletions.purge, PurgeDeletion(id=deletion))
+    assert done.counts == {"run": 1}
+    assert [(entry["id"], entry["outcome"]) for entry in done.items] == [(held, "kept")]
+    make_worker(lab.store).run_all()
+    assert (state_of(lab, held), state_of(lab, free)) == ("trashed", "purged")
+    assert lab.do(deletions.restore_item, ItemVerb(id=held)).counts == {"run": 1}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_hold_that_comes_before_the_job_keeps_what_it_covers(lab: Lab, whole: bool) -> None:
+    held, free = lab.run(tags=("a",)), lab.run(tags=("a",) if whole else ())
+    deletion = trashed(lab, held, free)
+    lab.do(deletions.purge, PurgeDeletion(id=deletion))
+    lab.hold(kind="run", q='tag = "a"')
+    make_worker(lab.store).run_all()
+    assert (state_of(lab, held), state_of(lab, free)) == ("trashed", "trashed" if whole else "purged")
+    kept = lab.do(audits.list_, ListAudit(event="run.kept")).items
+    assert [event.count for event in kept] == [2 if whole else 1]
+    assert lab.do(deletions.restore_item, ItemVerb(id=held)).counts == {"run": 1}
+    assert check_database(lab) == []
+
+
+def check_database(lab: Lab) -> list[Any]:
+    return list(lab.do(lambda tx, _actor, _: check.run(tx.connection, lab.store.blobs, tx.now).problems, None))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_end_of_the_grace_period_purges_nothing_that_is_held(lab: Lab, whole: bool) -> None:
+    held, free = lab.run(tags=("a",)), lab.run(tags=("a",) if whole else ())
+    trashed(lab, held, free)
+    hold = lab.hold(kind="run", q='tag = "a"')
+    lab.clock.advance(days=40)
+    assert lab.overdue() == 1
+    assert lab.overdue() == 0
+    make_worker(lab.store).run_all()
+    assert (state_of(lab, held), state_of(lab, free)) == ("trashed", "trashed" if whole else "purged")
+    lab.do(holds.lift, LiftHold(id=hold.id, reason="closed"))
+    lab.clock.advance(days=1)
+    assert lab.overdue() == 1
+    make_worker(lab.store).run_all()
+    assert state_of(lab, held) == "purged"
+
+
+def test_a_project_stays_in_the_trash_while_something_in_it_is_held(lab: Lab) -> None:
+    run, other = lab.run(), lab.run()
+    trashed(lab, run)
+    whole = trashed(lab, lab.project.id)
+    lab.hold(ids=[run])
+    lab.do(deletions.purge, PurgeDeletion(id=whole))
+    make_worker(lab.store).run_all()
+    assert [state_of(lab, id) for id in (lab.project.id, run, other)] == ["trashed", "trashed", "purged"]
+    lab.do(deletions.restore_item, ItemVerb(id=lab.project.id))
+    lab.do(deletions.restore_item, ItemVerb(id=run))
+
+
+def test_a_project_waits_for_what_was_trashed_out_of_it_and_can_still_be_restored(lab: Lab) -> None:
+    run = lab.run()
+    lab.do(projects.update, UpdateProject(id=lab.project.id, settings={"grace_days": 90}))
+    trashed(lab, run)
+    lab.do(projects.update, UpdateProject(id=lab.project.id, settings={"grace_days": 5}))
+    trashed(lab, lab.project.id)
+    lab.clock.advance(days=10)
+    assert lab.overdue() == 1
+    make_worker(lab.store).run_all()
+    assert state_of(lab, lab.project.id) == "trashed"
+    lab.do(deletions.restore_item, ItemVerb(id=lab.project.id))
+    assert lab.do(deletions.restore_item, ItemVerb(id=run)).counts == {"run": 1}
+
+
+# --- the minimum keep ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_purged_before_its_minimum_keep_is_over(lab: Lab) -> None:
+    lab.do(projects.update, UpdateProject(id=lab.project.id, settings={"minimum_keep_days": 100}))
+    run = lab.run()
+    deletion = trashed(lab, run)
+    until = (lab.clock.now + timedelta(days=100)).date().isoformat()
+    for operation, command in (
+        (deletions.purge_item, ItemVerb(id=run, force=True)),
+        (deletions.purge, PurgeDeletion(id=deletion)),
+    ):
+        with pytest.raises(Held, match=f"must be kept until {until}"):
+            lab.do(operation, command)
+    lab.clock.advance(days=40)
+    assert lab.overdue() == 1
+    assert state_of(lab, run) == "trashed"
+    lab.clock.advance(days=61)
+    assert lab.overdue() == 1
+    make_worker(lab.store).run_all()
+    assert state_of(lab, run) == "purged"
+
+
+def test_a_project_is_kept_as_long_as_the_youngest_of_what_is_in_it(lab: Lab) -> None:
+    lab.do(projects.update, UpdateProject(id=lab.project.id, settings={"minimum_keep_days": 10}))
+    lab.clock.advance(days=20)
+    run = lab.run()
+    trashed(lab, run)
+    deletion = trashed(lab, lab.project.id)
+    with pytest.raises(Held):
+        lab.do(deletions.purge, PurgeDeletion(id=deletion))
+    lab.clock.advance(days=11)
+    assert lab.do(deletions.purge, PurgeDeletion(id=deletion)).counts == {"project": 1, "run": 1}
