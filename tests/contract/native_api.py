@@ -126,6 +126,18 @@ SAMPLES: dict[str, Sample] = {
     "receipts_of_deletion": Sample("receipt.read", {"id": "$purged_deletion"}),
     "receipts_keys": Sample(None),
     "receipts_rotate": Sample("signing_key.write", server=True),
+    "policies_list_": Sample("policy.read", {"project": "$project"}),
+    "policies_create": Sample("policy.write", {"name": "made", "body": {"older_than": "30d"}, "project": "$project"}),
+    "policies_put": Sample("policy.write", {"name": "put", "body": {"keep_last": 5}, "project": "$project"}),
+    "policies_get": Sample("policy.read", {"id": "$policy"}),
+    "policies_update": Sample("policy.write", {"id": "$policy", "every_s": 7200}),
+    "policies_remove": Sample("policy.write", {"id": "$policy"}),
+    "policies_list_reports": Sample("policy.read", {"id": "$policy"}),
+    "policies_get_report": Sample("policy.read", {"id": "$policy_report"}),
+    "policy_runs_run": Sample("policy.write", {"id": "$policy"}),
+    "retention_preview": Sample("policy.read", {"id": "$policy"}),
+    "retention_preview_draft": Sample("policy.read", {"body": {"older_than": "30d"}, "project": "$project"}),
+    "retention_limits_table": Sample("policy.read"),
     "audits_list_": Sample("audit.read", {"id": "$run"}),
     "audits_verify": Sample("audit.read"),
     "jobs_list_": Sample("job.read"),
@@ -245,6 +257,7 @@ class Api(NamedTuple):
             self.send(Ask("PUT", PREFIX + path, b"hello"), self.folder.key)
         gone = self._trash(runs["purged"])
         job = self.ok("POST", f"/deletions/{gone}/purge")["job_id"]
+        policy = self.ok("POST", "/policies", name=f"{name} policy", project=project, body={"older_than": "90d"})
         return {
             **runs,
             "project": project,
@@ -254,6 +267,8 @@ class Api(NamedTuple):
             "experiment": self.ok("POST", "/experiments", project=project, name=f"{name} trial")["id"],
             "link": link["id"],
             "deletion": self._trash(runs["trashed"]),
+            "policy": policy["id"],
+            "policy_report": self.ok("POST", f"/policies/{policy['id']}/run")["report_id"],
             "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
             **{
                 name: self.ok("POST", "/webhooks", url="https://webhooks.invalid/")["webhook"]["id"]

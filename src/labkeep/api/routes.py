@@ -13,6 +13,7 @@ from labkeep.core import commands as c
 from labkeep.core import commands_branches as cb
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_jobs as j
+from labkeep.core import commands_policies as cp
 from labkeep.core import commands_proof as p
 from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
@@ -32,8 +33,12 @@ from labkeep.operations import (
     files,
     holds,
     jobs,
+    policies,
+    policy_runs,
     projects,
     receipts,
+    retention,
+    retention_limits,
     rows,
     runs,
     usage,
@@ -57,6 +62,11 @@ def _read(
         tag=path.split("/")[1],
         variant=variant,
     )
+
+
+def _ask(path: str, command: type[Any], operation: Operation, output: Any, summary: str) -> Endpoint:
+    """A question with a body: nothing is written."""
+    return msgspec.structs.replace(_write("POST", path, command, operation, output, summary), writes=False)
 
 
 def _write(
@@ -269,6 +279,23 @@ RECEIPTS = [
     _write("POST", "/signing-keys/rotate", c.Nothing, receipts.rotate, r.PublicKey, "Put a new signing key into use"),
 ]
 
+POLICIES = [
+    _read("/policies", cp.ListPolicies, policies.list_, c.Page[cp.Policy], "List retention policies"),
+    _write("POST", "/policies", cp.CreatePolicy, policies.create, cp.Policy, "Create a retention policy", 201),
+    _write("PUT", "/policies", cp.PutPolicy, policies.put, cp.PutOutcome, "Create a retention policy, or change it"),
+    _read("/policies/table", cp.ListLimits, retention_limits.table, c.Page[cp.RetentionLimit], "Retention limits"),
+    _ask("/policies/preview", cp.PreviewDraft, retention.preview_draft, cp.PolicyPreview, "Who would go by a draft"),
+    _read("/policies/reports/{id}", c.Get, policies.get_report, cp.PolicyReport, "Get the report of a run of a policy"),
+    _read("/policies/{id}", c.Get, policies.get, cp.Policy, "Get a retention policy"),
+    _write("PATCH", "/policies/{id}", cp.UpdatePolicy, policies.update, cp.Policy, "Change a retention policy"),
+    _read("/policies/{id}/preview", cp.PreviewPolicy, retention.preview, cp.PolicyPreview, "Who would go by a policy"),
+    _write("POST", "/policies/{id}/run", cp.RunPolicy, policy_runs.run, cp.PolicyRun, "Run a policy now"),
+    _read(
+        "/policies/{id}/reports", cp.ListReports, policies.list_reports, c.Page[cp.PolicyReport], "What a policy did"
+    ),
+    _write("DELETE", "/policies/{id}", cp.RemovePolicy, policies.remove, cp.Policy, "Remove a retention policy"),
+]
+
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
@@ -324,6 +351,7 @@ ENDPOINTS: list[Endpoint] = [
     *LIFECYCLE,
     *HOLDS,
     *RECEIPTS,
+    *POLICIES,
     *RECORDS,
     *WEBHOOKS,
 ]

@@ -33,6 +33,7 @@ SECTIONS = {
         "hold": "labkeep.cli.holds:hold",
         "trashed": "labkeep.cli.deletions:trashed",
         "deletions": "labkeep.cli.deletions:deletions",
+        "policy": "labkeep.cli.policies:policy",
     },
     "Records": {
         "audit": "labkeep.cli.records:audit",

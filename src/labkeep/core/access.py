@@ -41,6 +41,9 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "audit.read": Role.maintainer,
     "receipt.read": Role.viewer,
     "signing_key.write": Role.owner,
+    "policy.read": Role.viewer,
+    "policy.write": Role.maintainer,
+    "policy.write_organization": Role.owner,
     "job.read": Role.viewer,
     # One's own jobs anybody may pause and cancel.
     "job.control": Role.maintainer,
@@ -58,6 +61,7 @@ AGENT_DENIED = frozenset(
     | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write", "webhook.write"}
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
+    | {"policy.write", "policy.write_organization"}
 )
 """Permissions that a key with the agent flag never has, whatever its role."""
 

@@ -26,6 +26,10 @@ POINTS = (
     "purge.reclaimed",
     "purge.read",
     "purge.verified",
+    "policy.begun",
+    "policy.applied",
+    "policy.noted",
+    "policy.finished",
     "job.claimed",
     "job.finished",
 )

@@ -313,7 +313,24 @@ class _Need(NamedTuple):
     homes: tuple[str | None, ...]
 
 
-def _needs(tx: Tx, actor: Actor, found: Sequence[Candidate]) -> Iterator[_Need]:
+class _Known(Protocol):
+    """An object of which at least this is known."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def needed_by(tx: Tx, actor: Actor, found: Sequence[_Known]) -> dict[str, list[Dependent]]:
+    """What is live and needs one of ``found``, by the id of what it needs."""
+    needed: dict[str, list[Dependent]] = defaultdict(list)
+    for need in _needs(tx, actor, found):
+        needed[need.target].append(need.dependent)
+    return needed
+
+
+def _needs(tx: Tx, actor: Actor, found: Sequence[_Known]) -> Iterator[_Need]:
     """What is live and needs one of ``found``."""
     for needs, kinds in _NEEDED:
         ids = {candidate.id for candidate in found if candidate.kind in kinds}

@@ -16,7 +16,7 @@ from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.operations import Store, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
-from labkeep.worker import evidence, telling
+from labkeep.worker import evidence, policies, telling
 from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
@@ -86,7 +86,13 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
     return {"run_id": job.payload["run_id"], "rows": rows}
 
 
-TASKS: dict[str, Task] = {"apply": execute, "purge": purge, "seal": seal, "tell": telling.tell}
+TASKS: dict[str, Task] = {
+    "apply": execute,
+    "purge": purge,
+    "seal": seal,
+    "tell": telling.tell,
+    "policy": policies.policy,
+}
 
 
 # --- by the clock -----------------------------------------------------------------------------------------------------
@@ -146,6 +152,7 @@ SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "purge_overdue": (60.0, purge_overdue),
     "tell_webhooks": (2.0, telling.look),
     "forget_deliveries": (86_400.0, telling.forget),
+    "run_policies": (30.0, policies.run_due),
     "tidy": (3600.0, tidy),
     "drop_strays": (86_400.0, drop_strays),
 }

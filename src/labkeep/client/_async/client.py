@@ -16,6 +16,7 @@ from labkeep.client._async.experiments import AsyncExperiments
 from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
 from labkeep.client._async.jobs import AsyncJobs
+from labkeep.client._async.policies import AsyncPolicies
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.receipts import AsyncReceipts
 from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncTrash, AsyncUsages
@@ -91,6 +92,7 @@ class AsyncLabkeep:
         self.trash = AsyncTrash(connection)
         self.holds = AsyncHolds(connection)
         self.receipts = AsyncReceipts(connection)
+        self.policies = AsyncPolicies(connection)
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)

@@ -17,6 +17,7 @@ from labkeep.client._sync.experiments import Experiments
 from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
 from labkeep.client._sync.jobs import Jobs
+from labkeep.client._sync.policies import Policies
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
 from labkeep.client._sync.records import Audit, Deletions, Trash, Usages
@@ -92,6 +93,7 @@ class Labkeep:
         self.trash = Trash(connection)
         self.holds = Holds(connection)
         self.receipts = Receipts(connection)
+        self.policies = Policies(connection)
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)
