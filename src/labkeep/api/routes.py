@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from labkeep.core import audit as a
+from labkeep.core import audit_files as f
 from labkeep.core import commands as c
 from labkeep.core import commands_branches as cb
 from labkeep.core import commands_holds as h
@@ -26,6 +28,7 @@ from labkeep.operations import (
     artifacts,
     audits,
     branches,
+    checkpoints,
     deletions,
     documents,
     environments,
@@ -299,6 +302,9 @@ POLICIES = [
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
+    _read("/audit/export", p.ExportAudit, audits.export, f.AuditPage, "Export the audit chain"),
+    _read("/audit/checkpoints", p.ListCheckpoints, checkpoints.list_, c.Page[a.Checkpoint], "List signed checkpoints"),
+    _write("POST", "/audit/checkpoints", c.Nothing, checkpoints.sign, a.Checkpoint, "Sign the end of the audit chain"),
     _read("/jobs", c.ListJobs, jobs.list_, c.Page[e.Job], "List background jobs"),
     _read("/jobs/{id}", c.Get, jobs.get, e.Job, "Get a background job"),
     _read("/jobs/{id}/items", j.ListJobItems, jobs.items, c.Page[j.JobItem], "What a job left as it was, and why"),

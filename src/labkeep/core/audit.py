@@ -1,18 +1,68 @@
-"""The audit chain: each event's hash covers its content and the hash before it. Pure."""
+"""The audit chain: each event's hash covers its content and the hash before it. Pure.
+
+The hash of an event is SHA-256 over its canonical JSON: its fields but the hash itself, in alphabetical order. Whole
+batches are hashed at once, which is several times faster than event by event; the form is the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
-from labkeep.core.entities import AuditEvent
+from labkeep.core.entities import AuditEvent, Json
 
 GENESIS = "0" * 64
 """The hash before the first event."""
 
+CHECKPOINT = "labkeep.checkpoint/1"
+"""What the body of a checkpoint says that it is."""
+
+BATCH = 1_000
+"""Events hashed at once: few enough to stay in the processor's cache."""
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What the hash of an event covers, in the order of the canonical form."""
+
+    actor: str
+    at: datetime
+    client: str
+    count: int
+    deletion_id: str
+    details: Json
+    event: str
+    key_id: str
+    previous: str
+    reason: str
+    request_id: str
+    seq: int
+    subject_id: str
+    ticket: str
+    workspace_id: str
+
+
+CONTENT: tuple[str, ...] = Content.__struct_fields__
+_PREVIOUS, _SEQ = CONTENT.index("previous"), CONTENT.index("seq")
+
 _encoder = msgspec.json.Encoder(order="deterministic")
+_sha256 = hashlib.sha256
+
+
+class Link(NamedTuple):
+    """A place in a chain: the number and the hash of an event. Before the first event: 0 and `GENESIS`."""
+
+    seq: int
+    hash: str
+
+
+START = Link(0, GENESIS)
+
+Columns = Sequence[Sequence[Any]]
+"""Events by columns: those of `CONTENT` in this order, and the hash."""
 
 
 def seal(event: AuditEvent) -> AuditEvent:
@@ -22,9 +72,20 @@ def seal(event: AuditEvent) -> AuditEvent:
 
 def digest(event: AuditEvent) -> str:
     """SHA-256, in hex, over the event's canonical JSON without its own hash."""
-    content = msgspec.structs.asdict(event)
-    del content["hash"]
-    return hashlib.sha256(_encoder.encode(content)).hexdigest()
+    return _sha256(_encoder.encode(Content(*[getattr(event, name) for name in CONTENT]))).hexdigest()
+
+
+def follow(link: Link, columns: Columns) -> tuple[Link, int | None]:
+    """Go along the chain from ``link``: where that ends, and the number of the first event that does not follow."""
+    hashes = list(columns[-1])
+    lines = _encoder.encode_lines(map(Content, *columns[:-1])).split(b"\n")[:-1]
+    found = [_sha256(line).hexdigest() for line in lines]
+    expected = range(link.seq + 1, link.seq + 1 + len(hashes))
+    before = [link.hash, *hashes[:-1]]
+    if found == hashes and list(columns[_PREVIOUS]) == before and list(columns[_SEQ]) == list(expected):
+        return Link(link.seq + len(hashes), hashes[-1]), None
+    checks = zip(expected, columns[_SEQ], found, hashes, columns[_PREVIOUS], before, strict=True)
+    return next((Link(n - 1, b), n) for n, seq, f, h, p, b in checks if (seq, f, p) != (n, h, b))
 
 
 def first_break(events: Iterable[AuditEvent], previous: str = GENESIS, seq: int = 0) -> int | None:
@@ -32,8 +93,51 @@ def first_break(events: Iterable[AuditEvent], previous: str = GENESIS, seq: int 
 
     ``previous`` and ``seq`` are the hash and number just before the first event.
     """
-    for event in events:
-        if event.seq != seq + 1 or event.previous != previous or digest(event) != event.hash:
-            return seq + 1
-        previous, seq = event.hash, event.seq
+    link = Link(seq, previous)
+    for batch in _parts(events):
+        link, broken = follow(link, columns_of(batch))
+        if broken is not None:
+            return broken
     return None
+
+
+def columns_of(events: Sequence[AuditEvent]) -> list[list[Any]]:
+    """Events by columns."""
+    return [[getattr(event, name) for event in events] for name in (*CONTENT, "hash")]
+
+
+def _parts(events: Iterable[AuditEvent]) -> Iterator[list[AuditEvent]]:
+    part: list[AuditEvent] = []
+    for event in events:
+        part.append(event)
+        if len(part) == BATCH:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed place in the chain of an organization: what was there at that time cannot be made otherwise later."""
+
+    organization_id: str
+    seq: int
+    hash: str
+    signing_key_id: str
+    signature: str
+    created_at: datetime
+
+
+def checkpoint_body(checkpoint: Checkpoint) -> Json:
+    """What is signed, as canonical JSON."""
+    return {
+        "type": CHECKPOINT,
+        "organization_id": checkpoint.organization_id,
+        "seq": checkpoint.seq,
+        "hash": checkpoint.hash,
+        "at": checkpoint.created_at.isoformat(),
+        "key_id": checkpoint.signing_key_id,
+    }

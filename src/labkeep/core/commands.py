@@ -848,6 +848,14 @@ class AuditReport(msgspec.Struct, frozen=True):
     intact: bool
     first_break: int | None
     head: str
+    pruned: int = 0
+    """Events up to this number were dropped by the trail's own retention: the check starts behind it."""
+    checkpoints: int = 0
+    """Signed checkpoints that were checked."""
+    checkpoint: int = 0
+    """Number of the event that the newest of them covers."""
+    problems: list[str] = []
+    """What checkpoints say against the chain."""
 
 
 class ListJobs(Paged, frozen=True, kw_only=True):

@@ -13,14 +13,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, and_, exists, func, select, type_coerce, union_all
 
-from labkeep.core.audit import GENESIS, first_break
-from labkeep.core.entities import AuditEvent
 from labkeep.core.errors import Corrupt, NotFound, Unavailable
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind, State
 from labkeep.storage import column_types as types
+from labkeep.storage import signing, trails, usage
 from labkeep.storage import tables as t
-from labkeep.storage import usage
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.purge import OWNED
 
@@ -304,25 +302,45 @@ def _sizes(s: Subject) -> Iterator[Problem | int]:
 
 
 def _audit(s: Subject) -> Iterator[Problem | int]:
-    """Every audit chain holds."""
-    h, e = t.audit_heads.c, t.audit_events.c
-    columns = [e[name] for name in AuditEvent.__struct_fields__]
-    for organization_id, seq, end in s.connection.execute(select(h.organization_id, h.seq, h.hash)).all():
-        query = select(*columns).where(e.organization_id == organization_id).order_by(e.seq)
-        rows = s.connection.execute(query.execution_options(yield_per=5000)).mappings()
-        events = (AuditEvent(**row) for row in rows)
-        broken = first_break(events)
-        last = select(e.hash).where(e.organization_id == organization_id, e.seq == seq)
-        if broken is None and (s.connection.execute(last).scalar() or GENESIS) != end:
-            broken = seq
-        yield seq
-        if broken is not None:
-            yield Problem(
-                "audit",
-                f"organization {organization_id}",
-                f"the chain breaks at event {broken}",
-                "none: find out who did it",
-            )
+    """Every audit chain holds, and is what its signed checkpoints say."""
+    h = t.audit_heads.c
+    known = signing.keys_by_id(s.connection)
+    for (organization_id,) in s.connection.execute(select(h.organization_id)).all():
+        report = trails.examine(s.connection, organization_id, known)
+        yield report.events - report.pruned
+        who = f"organization {organization_id}"
+        if report.first_break is not None:
+            yield Problem("audit", who, f"the chain breaks at event {report.first_break}", NO_REPAIR)
+        for problem in report.problems:
+            yield Problem("audit", who, problem, NO_REPAIR)
+
+
+def _receipts(s: Subject) -> Iterator[Problem | int]:
+    """Every purge that was verified has one receipt, each receipt is signed by a key of ours, and none is without deed."""
+    d, r = t.deletions.c, t.receipts.c
+    known = signing.keys_by_id(s.connection)
+    first = select(func.min(t.signing_keys.c.created_at)).scalar_subquery()
+    mine = and_(r.organization_id == d.organization_id, r.subject_id == d.id, r.kind == "purge")
+    counted = (
+        select(d.id, func.count(r.id))
+        .select_from(t.deletions.outerjoin(t.receipts, mine))
+        .where(d.state == "purged", d.purged_at >= first)  # an older release issued none
+        .group_by(d.organization_id, d.id)
+        .having(func.count(r.id) != 1)
+    )
+    for id, count in s.connection.execute(counted):
+        yield Problem("receipts", f"deletion {id}", f"is purged and has {count} receipts instead of one", NO_REPAIR)
+    query = select(r.id, r.kind, r.subject_id, r.body, r.signing_key_id, r.signature)
+    for row in s.connection.execute(query.execution_options(yield_per=500)):
+        yield 1
+        if problem := signing.problem_with(known, row.signing_key_id, row.signature, row.body):
+            yield Problem("receipts", str(row.id), problem, NO_REPAIR)
+    purged = exists(select(1).where(d.organization_id == r.organization_id, d.id == r.subject_id, d.state == "purged"))
+    for id, subject in s.connection.execute(select(r.id, r.subject_id).where(r.kind == "purge", ~purged)):
+        yield Problem("receipts", str(id), f"is about deletion {subject}, which is not purged", NO_REPAIR)
+
+
+NO_REPAIR = "none: find out who did it"
 
 
 def _usage(s: Subject) -> Iterator[Problem | int]:
@@ -348,5 +366,6 @@ CHECKS: dict[str, Check] = {
     "sizes": _sizes,
     "usage": _usage,
     "audit": _audit,
+    "receipts": _receipts,
 }
 """Every check, in the order of the report."""

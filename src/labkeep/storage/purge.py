@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, text, type_coerce, update
 
 from labkeep.core.lifecycle import State
 from labkeep.storage import column_types as types
@@ -66,15 +66,23 @@ def members_left(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> 
 def remove(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     """Remove everything that belongs to ``ids``, drop their blob references, and leave tombstones."""
     _release(tx, organization_id, deletion_id, ids)
+    _note(tx, organization_id, deletion_id, ids)
     e = t.environments.c
     bound = (e.organization_id == organization_id, e.document_id.in_(ids))
     tx.execute(update(t.environments).where(*bound).values(document_id=None, number=None, updated_at=tx.now))
     for table, column in OWNED:
         tx.execute(delete(table).where(table.c.organization_id == organization_id, table.c[column].in_(ids)))
     _blank(tx, organization_id, ids)
-    m = t.deletion_members.c
+
+
+def _note(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
+    """What the record of each object keeps for those who ask later: how its run had ended, and who had made it."""
+    m, r, i = t.deletion_members.c, t.runs.c, t.items.c
+    status = select(r.status).where(r.organization_id == m.organization_id, r.id == m.item_id).scalar_subquery()
+    maker = select(i.created_by).where(i.organization_id == m.organization_id, i.id == m.item_id).scalar_subquery()
     mine = (m.organization_id == organization_id, m.deletion_id == deletion_id, m.item_id.in_(ids))
-    tx.execute(update(t.deletion_members).where(*mine).values(outcome="purged"))
+    kept = {"status": type_coerce(func.coalesce(status, ""), types.TEXT), "created_by": func.coalesce(maker, "")}
+    tx.execute(update(t.deletion_members).where(*mine).values(outcome="purged", **kept))
 
 
 def _blank(tx: Tx, organization_id: str, ids: Sequence[str]) -> None:

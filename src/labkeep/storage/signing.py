@@ -6,14 +6,15 @@ One key is in use at a time. Others are retired: they sign nothing more, and go 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import RowMapping, select, text, update
+from sqlalchemy import Connection, RowMapping, select, text, update
 
-from labkeep.core.errors import Unavailable
-from labkeep.core.receipts import PublicKey, canonical
+from labkeep.core.errors import Invalid, Unavailable
+from labkeep.core.receipts import PublicKey, canonical, key_bytes, signature_bytes
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -63,6 +64,24 @@ def public_keys(tx: Tx) -> list[PublicKey]:
     k = t.signing_keys.c
     query = select(k.id, k.public, k.created_at, k.retired_at).order_by(k.created_at.desc(), k.id.desc())
     return [_public(row) for row in tx.all(query)]
+
+
+def keys_by_id(connection: Connection) -> dict[str, PublicKey]:
+    """All keys by their ids."""
+    k = t.signing_keys.c
+    rows = connection.execute(select(k.id, k.public, k.created_at, k.retired_at)).mappings()
+    return {row["id"]: _public(row) for row in rows}
+
+
+def problem_with(keys: Mapping[str, PublicKey], key_id: str, signature: str, body: Any) -> str:
+    """What is wrong with a signature over the canonical JSON of ``body``; empty when nothing is."""
+    if key_id not in keys:
+        return f"its key {key_id} is not one of this server's"
+    try:
+        fits = verify(key_bytes(keys[key_id]), signature_bytes(signature), canonical(body))
+    except Invalid as error:
+        return error.message
+    return "" if fits else "its signature does not fit: it was changed"
 
 
 def verify(public: bytes, signature: bytes, data: bytes) -> bool:

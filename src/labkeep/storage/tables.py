@@ -537,6 +537,8 @@ deletion_members = Table(
     _choice("kind", Kind, "What it is."),
     _choice("previous_state", State, "What restoring puts back."),
     _text("outcome", "trashed, restored or purged."),
+    _text("status", "A run's own status, kept when it is purged.", default="''"),
+    _text("created_by", "Who had made it, kept when it is purged.", default="''"),
     Index("deletion_members_item", "organization_id", "item_id"),
     comment="What belonged to a deletion.",
     **_COMPACT,

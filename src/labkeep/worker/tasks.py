@@ -14,7 +14,7 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.operations import Store, history, history_files, jobs, purges, upkeep
+from labkeep.operations import Store, checkpoints, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
 from labkeep.worker import evidence, policies, telling
 from labkeep.worker.executions import execute
@@ -105,6 +105,16 @@ def purge_overdue(store: Store) -> None:
             time.sleep(0)
 
 
+def sign_trails(store: Store) -> None:
+    """Sign the ends of the audit trails that grew, and drop what their own retention says, behind a signed point."""
+    store.database.write(checkpoints.sign_due, NOBODY, None)
+    for organization_id, days in store.database.read(checkpoints.keepers, NOBODY, None).items():
+        actor = purges.system(organization_id, NOBODY.workspace_id)
+        prune = checkpoints.Prune(organization_id, store.database.clock() - timedelta(days=days))
+        while store.database.write(checkpoints.prune, actor, prune):
+            time.sleep(0)
+
+
 def mark_crashed(store: Store) -> None:
     """Runs that were not heard of for too long count as crashed."""
     store.database.write(upkeep.mark_crashed, NOBODY, timedelta(seconds=store.settings.crashed_after_s))
@@ -149,6 +159,7 @@ def _remove(store: Store, actor: Actor, digests: list[str]) -> None:
 
 SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "mark_crashed": (30.0, mark_crashed),
+    "sign_trails": (60.0, sign_trails),
     "purge_overdue": (60.0, purge_overdue),
     "tell_webhooks": (2.0, telling.look),
     "forget_deliveries": (86_400.0, telling.forget),

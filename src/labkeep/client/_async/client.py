@@ -10,6 +10,7 @@ from typing import Any, Self
 from labkeep.client import requests
 from labkeep.client._async.accounts import AsyncKeys, AsyncMembers, AsyncWorkspaces
 from labkeep.client._async.artifacts import AsyncArtifacts, AsyncBlobs, AsyncFiles
+from labkeep.client._async.audits import AsyncAudit
 from labkeep.client._async.connection import AsyncConnection
 from labkeep.client._async.documents import AsyncDocuments
 from labkeep.client._async.experiments import AsyncExperiments
@@ -19,7 +20,7 @@ from labkeep.client._async.jobs import AsyncJobs
 from labkeep.client._async.policies import AsyncPolicies
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.receipts import AsyncReceipts
-from labkeep.client._async.records import AsyncAudit, AsyncDeletions, AsyncTrash, AsyncUsages
+from labkeep.client._async.records import AsyncDeletions, AsyncTrash, AsyncUsages
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.runs import AsyncRuns
 from labkeep.client._async.webhooks import AsyncWebhooks

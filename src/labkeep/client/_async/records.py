@@ -1,14 +1,13 @@
-"""Deletions, the trash, the audit trail and usage."""
+"""Deletions, the trash and usage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from labkeep.client import requests
 from labkeep.client._async.connection import AsyncConnection, AsyncPages
-from labkeep.core.commands import AuditReport, Outcome, TrashedItem, Usage
-from labkeep.core.entities import AuditEvent, Deletion, DeletionMember
+from labkeep.core.commands import Outcome, TrashedItem, Usage
+from labkeep.core.entities import Deletion, DeletionMember
 
 
 class AsyncDeletions:
@@ -78,31 +77,6 @@ class AsyncTrash:
     ) -> AsyncPages[TrashedItem]:
         """What is in the trash, newest deletion first: who, when, why, how large and how long it stays."""
         return self._connection.pages(TrashedItem, requests.path("/trash"), **requests.given(locals()))
-
-
-class AsyncAudit:
-    """``client.audit``: who did what, when and why."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    def list(
-        self,
-        *,
-        id: str | None = None,
-        event: str | None = None,
-        actor: str | None = None,
-        since: datetime | None = None,
-        ascending: bool | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> AsyncPages[AuditEvent]:
-        """Audit events, newest first; with ``id`` those about one object."""
-        return self._connection.pages(AuditEvent, requests.path("/audit"), **requests.given(locals()))
-
-    async def verify(self) -> AuditReport:
-        """Whether every event still follows from the one before it."""
-        return await self._connection.read(AuditReport, requests.path("/audit/verify"))
 
 
 class AsyncUsages:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from labkeep.client import requests
 from labkeep.client._sync.accounts import Keys, Members, Workspaces
 from labkeep.client._sync.artifacts import Artifacts, Blobs, Files
+from labkeep.client._sync.audits import Audit
 from labkeep.client._sync.connection import Connection
 from labkeep.client._sync.documents import Documents
 from labkeep.client._sync.experiments import Experiments
@@ -20,7 +21,7 @@ from labkeep.client._sync.jobs import Jobs
 from labkeep.client._sync.policies import Policies
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
-from labkeep.client._sync.records import Audit, Deletions, Trash, Usages
+from labkeep.client._sync.records import Deletions, Trash, Usages
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.runs import Runs
 from labkeep.client._sync.webhooks import Webhooks

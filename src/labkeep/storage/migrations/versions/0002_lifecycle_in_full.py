@@ -136,6 +136,12 @@ def _extend() -> None:
     if op.get_bind().dialect.name == "postgresql":
         states = "queued, running, paused, done, failed or cancelled."
         op.alter_column("jobs", "state", existing_type=TEXT, existing_nullable=False, comment=states)
+    for name, comment in (
+        ("status", "A run's own status, kept when it is purged."),
+        ("created_by", "Who had made it, kept when it is purged."),
+    ):
+        column = sa.Column(name, TEXT, nullable=False, server_default=sa.text("''"), comment=comment)
+        op.add_column("deletion_members", column)
     quoting = sa.text("length(response) > 0")
     op.create_index(
         "idempotency_quoting",
