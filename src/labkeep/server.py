@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -29,12 +30,13 @@ from labkeep.http.app import edge
 from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.doors import Doors
 from labkeep.http.protocol import Http
-from labkeep.operations import Store
+from labkeep.operations import Store, encryption
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.jobs import release_all
 from labkeep.operations.receipts import ensure_key
 from labkeep.settings import Settings
 from labkeep.storage import check, master_key
+from labkeep.storage.blobs_encrypted import EncryptedBlobs
 from labkeep.storage.database import utc_now
 from labkeep.storage.opening import open_blobs, open_database, open_reader
 from labkeep.worker.jobs import NOBODY, Worker
@@ -75,8 +77,13 @@ def open_store(settings: Settings) -> Store:
     database.apply_at_once = settings.apply_at_once
     database.seal_every_rows = settings.seal_every_rows
     database.master, database.site = master, settings.public_url
-    blobs = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
-    return Store(database, blobs, settings)
+    try:
+        database.vault.admit(master, master_key.load("", settings.old_master_key_file))
+        below = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
+    except BaseException:
+        database.close()
+        raise
+    return Store(database, EncryptedBlobs(below, partial(encryption.cipher_of_blob, database)), settings)
 
 
 def close_store(store: Store) -> None:
@@ -139,6 +146,7 @@ def build_app(store: Store, ports: Mapping[int, str] | None = None) -> ASGIApp:
 
 def prepare(store: Store) -> str | None:
     """Set an empty store up; answers the administrator's key when it was made or added just now."""
+    encryption.replay(store)
     if store.database.name == "sqlite":
         store.database.write(release_all, NOBODY, None)  # the folder is ours: whoever worked on them is gone
     key = store.database.write(set_up, NOBODY, Setup(store.settings.admin_key))

@@ -52,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ""
     master_key_file: Annotated[str, _doc("File that holds the master key, instead of master_key.")] = ""
+    old_master_key_file: Annotated[
+        str, _doc("File that holds the master key before this one: it opens what is not wrapped anew yet.")
+    ] = ""
     embedded_worker: Annotated[bool, _doc("Run background jobs inside the server process.")] = True
     readers: Annotated[int, Meta(ge=1, le=64, description="Database connections for reading.")] = 4
     grace_days: Annotated[

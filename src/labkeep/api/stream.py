@@ -26,7 +26,6 @@ from labkeep.core.commands import (
     FilePath,
     GetFile,
     Key,
-    Nothing,
     Page,
     ReadHistory,
     Ref,
@@ -39,6 +38,7 @@ from labkeep.http.transfers import in_thread, receive, send_file
 from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_body, run, store_of
 from labkeep.operations import files, history
 from labkeep.operations.accounts import once
+from labkeep.operations.files import UploadTo
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -150,10 +150,15 @@ class PutFile(Command, frozen=True, kw_only=True):
     path: FilePath
 
 
+class PutBlob(Command, frozen=True, kw_only=True):
+    """For which project bytes are, by id or name: needed where contents are encrypted."""
+
+    project: Ref = ""
+
+
 async def put_blob(request: Request) -> Response:
     """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
-    build(Nothing, request, None)
-    stored = await receive(request)
+    stored = await receive(request, UploadTo(project=build(PutBlob, request, None).project))
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     return answer(Uploaded(stored.digest, stored.size))
 
@@ -162,7 +167,7 @@ async def put_file(request: Request) -> Response:
     """Store a file of a run or document: upload and attach in one."""
     where = build(PutFile, request, None)
     await run(request, files.check_attach, GetFile(id=where.id, path=where.path), writes=False)
-    stored = await receive(request)
+    stored = await receive(request, UploadTo(id=where.id))
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     command = AttachFile(
         id=where.id,
@@ -249,6 +254,7 @@ _TABLE: list[tuple[ByteEndpoint, Handler]] = [
             summary="Upload bytes; a header Labkeep-Digest is checked",
             tag="blobs",
             request=(BINARY,),
+            query=PutBlob,
             needs_body=False,
             output=Uploaded,
         ),

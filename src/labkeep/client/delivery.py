@@ -70,14 +70,14 @@ class Delivery:
     def _artifact(self, op: PutArtifact) -> Any:
         needed = {entry.digest: entry for entry in staged(op)}
         for digest, entry in needed.items():
-            if not self._client.blobs.exists(digest):
-                self._client.blobs.upload(self._require(entry), digest=digest)
+            if not self._client.blobs.exists(digest, project=self.project):
+                self._client.blobs.upload(self._require(entry), digest=digest, project=self.project)
         try:
             return self._create(op)
         except NotFound:
             # What nothing refers to may be swept: a blob that was there a moment ago can be gone by now.
             for digest, entry in needed.items():
-                self._client.blobs.upload(self._require(entry), digest=digest)
+                self._client.blobs.upload(self._require(entry), digest=digest, project=self.project)
             return self._create(op)
 
     def _create(self, op: PutArtifact) -> Any:

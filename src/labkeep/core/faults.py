@@ -19,6 +19,8 @@ POINTS = (
     "seal.written",
     "seal.uploaded",
     "seal.committed",
+    "keys.noted",
+    "keys.destroyed",
     "purge.removed",
     "purge.marked",
     "purge.swept",

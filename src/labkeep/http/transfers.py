@@ -20,6 +20,7 @@ from labkeep.core.entities import File
 from labkeep.core.errors import Corrupt, Invalid, NotFound, TooLarge
 from labkeep.http.wire import actor_of, run, store_of, stream_body
 from labkeep.operations import files
+from labkeep.operations.files import Located, UploadTo
 
 T = TypeVar("T")
 
@@ -41,12 +42,14 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
-async def receive(request: Request) -> files.Stored:
-    """Stream the body into the blob store. Nothing is kept when it breaks off, is too large or has another digest."""
+async def receive(request: Request, to: UploadTo) -> files.Stored:
+    """Stream the body into the blob store, encrypted where its place asks for that. Nothing is kept when it breaks off,
+    is too large or has another digest."""
     expected = _expected_digest(request)
     length = _expected_length(request)
     limit = store_of(request).settings.max_upload_bytes
-    upload = await in_thread(files.begin, store_of(request), actor_of(request))
+    key = await run(request, files.plan, to, writes=False)
+    upload = await in_thread(files.begin, store_of(request), actor_of(request), key)
     try:
         pending = bytearray()
         async for piece in stream_body(request):
@@ -100,7 +103,8 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 async def send_file(request: Request, command: GetFile) -> Response:
     """The content of a file, or the range of it that is asked for. Served so that no browser runs it in our origin."""
-    file = await run(request, files.find, command, writes=False)
+    located = await run(request, files.locate, command, writes=False)
+    file = located.file
     headers = _headers(file)
     if _matches(request.headers.get("if-none-match", ""), headers["etag"]):
         return Response(status_code=304, headers=headers)
@@ -115,7 +119,7 @@ async def send_file(request: Request, command: GetFile) -> Response:
     headers["content-length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.media_type)
-    return await _content(request, command, file, (start, end), status, headers)
+    return await _content(request, command, located, (start, end), status, headers)
 
 
 def send_bytes(request: Request, data: bytes, etag: str, media_type: str) -> Response:
@@ -130,11 +134,12 @@ def send_bytes(request: Request, data: bytes, etag: str, media_type: str) -> Res
 
 
 async def _content(
-    request: Request, command: GetFile, file: File, span: tuple[int, int], status: int, headers: dict[str, str]
+    request: Request, command: GetFile, located: Located, span: tuple[int, int], status: int, headers: dict[str, str]
 ) -> Response:
+    file = located.file
     space = actor_of(request).organization_id
     try:
-        pieces = await in_thread(store_of(request).blobs.read, space, file.digest, *span)
+        pieces = await in_thread(store_of(request).blobs.read, space, located.blob, *span)
     except NotFound:
         await run(request, files.find, command, writes=False)  # it may just have been purged: this says so
         raise Corrupt(f"the bytes of file {file.path!r} are not in the blob store; run `labkeep check`") from None

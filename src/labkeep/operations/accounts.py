@@ -27,10 +27,11 @@ from labkeep.core.commands import (
     SetMember,
 )
 from labkeep.core.entities import ApiKey, Member, Workspace
-from labkeep.core.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
+from labkeep.core.errors import AlreadyExists, Conflict, Forbidden, Gone, Invalid, NotFound, Unauthenticated
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Role
 from labkeep.storage import tables as t
+from labkeep.storage.data_keys import answers_of
 from labkeep.storage.pages import page
 from labkeep.storage.transaction import Tx
 
@@ -414,7 +415,7 @@ def once(operation: Callable[[Tx, Actor, Any], Any], key: str, fingerprint: str)
                 raise Invalid("this Idempotency-Key was used for another request", path="idempotency-key")
             if not found["response"]:  # see `labkeep.storage.purge.forget_answers`
                 raise Conflict("this request was done before; its answer was dropped when something was purged")
-            return bytes(found["response"])
+            return _opened(tx, actor, key, bytes(found["response"]))
         response = msgspec.json.encode(operation(tx, actor, command))
         tx.insert(
             t.idempotency_keys,
@@ -424,7 +425,7 @@ def once(operation: Callable[[Tx, Actor, Any], Any], key: str, fingerprint: str)
                     "key_id": actor.key_id,
                     "idempotency_key": key,
                     "fingerprint": fingerprint,
-                    "response": response,
+                    "response": answers_of(tx, actor.organization_id).close(response, _place_of(actor, key)),
                     "created_at": tx.now,
                 }
             ],
@@ -432,3 +433,14 @@ def once(operation: Callable[[Tx, Actor, Any], Any], key: str, fingerprint: str)
         return response
 
     return run
+
+
+def _opened(tx: Tx, actor: Actor, key: str, response: bytes) -> bytes:
+    try:
+        return answers_of(tx, actor.organization_id).open(response, _place_of(actor, key))
+    except Gone:
+        raise Conflict("this request was done before; its answer was dropped when something was purged") from None
+
+
+def _place_of(actor: Actor, key: str) -> str:
+    return f"answer {actor.key_id} {key}"

@@ -28,7 +28,7 @@ from labkeep.core.lifecycle import LIVE, Kind, State, parse_state
 from labkeep.operations.files import clean_media_type, clean_path
 from labkeep.operations.projects import READABLE, states_for
 from labkeep.operations.projects import resolve as resolve_project
-from labkeep.storage import blob_refs, index, records, search
+from labkeep.storage import blob_refs, file_rows, index, records, search
 from labkeep.storage import tables as t
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor
 from labkeep.storage.transaction import Tx
@@ -55,6 +55,12 @@ class Manifest(msgspec.Struct, frozen=True):
     blobs: tuple[ManifestEntry, ...]
     references: tuple[ManifestEntry, ...]
     digest: str
+    names: dict[str, str]
+    """Names of the blobs by their digests."""
+
+    def counts(self) -> Counter[str]:
+        """How often each blob is referred to."""
+        return Counter(self.names[entry.digest] for entry in self.blobs)
 
     @property
     def bytes(self) -> int:
@@ -74,15 +80,15 @@ def create_version(tx: Tx, actor: Actor, command: CreateArtifactVersion) -> Arti
     if command.run_id is not None:
         records.get(tx, Run, actor, command.run_id)
     collection = collection_for(tx, actor, project, command)
-    manifest = manifest_of(tx, actor, command.files)
+    manifest = manifest_of(tx, actor, project.id, command.files)
     newest = newest_of(tx, actor, collection)
     if newest is not None and newest.digest == manifest.digest:
         return move_aliases(tx, actor, newest, (*aliases, LATEST), ())
-    blob_refs.refer_all(tx, actor, Counter(entry.digest for entry in manifest.blobs))
+    blob_refs.refer_all(tx, actor, manifest.counts())
     version = _new_version(tx, actor, collection, command, manifest)
     records.insert_items(tx, [version])
     index.add(tx, [version])
-    tx.insert(t.files, [file_row(tx, version, entry) for entry in manifest.blobs])
+    tx.insert(t.files, [file_row(tx, version, entry, manifest) for entry in manifest.blobs])
     records.save(tx, collection, msgspec.structs.replace(collection, latest=collection.latest + 1))
     tx.audit(actor, "artifact_version.created", version.id, digest=version.digest, files=len(manifest.blobs))
     return move_aliases(tx, actor, version, (*aliases, LATEST), ())
@@ -156,14 +162,16 @@ def _new_version(
     )
 
 
-def manifest_of(tx: Tx, actor: Actor, entries: Sequence[ManifestEntry]) -> Manifest:
-    """The entries in their normal form. Sizes of blobs are those of the stored bytes."""
+def manifest_of(tx: Tx, actor: Actor, project_id: str | None, entries: Sequence[ManifestEntry]) -> Manifest:
+    """The entries in their normal form. Sizes of blobs are those of the stored bytes. NotFound as `blob_refs.names`."""
     by_path = {clean_path(entry.path): entry for entry in entries}
     if len(by_path) < len(entries):
         twice, _ = Counter(clean_path(entry.path) for entry in entries).most_common(1)[0]
         raise Invalid(f"the path {twice!r} stands twice in the manifest", path="files")
     digests = {entry.digest for entry in entries if _is_blob(entry)}
-    sizes = blob_refs.sizes(tx, actor, digests)
+    names = blob_refs.names(tx, actor, project_id, digests)
+    known = blob_refs.sizes(tx, actor, names.values())
+    sizes = {digest: known[name] for digest, name in names.items() if name in known}
     ordered = [
         msgspec.structs.replace(
             entry,
@@ -178,6 +186,7 @@ def manifest_of(tx: Tx, actor: Actor, entries: Sequence[ManifestEntry]) -> Manif
         blobs=tuple(entry for entry in ordered if _is_blob(entry)),
         references=tuple(entry for entry in ordered if not _is_blob(entry)),
         digest=f"sha256:{hashlib.sha256(body).hexdigest()}",
+        names=names,
     )
 
 
@@ -190,7 +199,7 @@ def _is_blob(entry: ManifestEntry) -> bool:
     return False
 
 
-def file_row(tx: Tx, version: ArtifactVersion, entry: ManifestEntry) -> dict[str, object]:
+def file_row(tx: Tx, version: ArtifactVersion, entry: ManifestEntry, manifest: Manifest) -> dict[str, object]:
     """The row of one file of a version."""
     file = File(
         owner_id=version.id,
@@ -200,7 +209,7 @@ def file_row(tx: Tx, version: ArtifactVersion, entry: ManifestEntry) -> dict[str
         media_type=entry.media_type,
         created_at=tx.now,
     )
-    return {"organization_id": version.organization_id, **msgspec.structs.asdict(file)}
+    return file_rows.row_of(version.organization_id, file, manifest.names[entry.digest])
 
 
 # --- aliases ----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ def refer(tx: Tx, actor: Actor, owner: Item, keys: Iterable[str]) -> None:
             continue
         index.put(tx, owner, {_field(key): True})
         held = _held(tx, actor, others, key)
-        if held is not None:
+        # What another project keeps encrypted, or keeps in the clear where this one encrypts, stays there.
+        if held is not None and files.is_there(tx, actor, owner.project_id, held.digest):
             copy = AttachFile(
                 id=owner.id, path=held.path, digest=held.digest, size=held.size, media_type=held.media_type
             )
@@ -88,7 +89,7 @@ class Receive(Command, frozen=True, kw_only=True):
 def receive(tx: Tx, actor: Actor, command: Receive) -> None:
     """Give the file to every owner whose rows refer to it."""
     for owner in _owners(tx, actor, command.key):
-        if owner.state == State.active:
+        if owner.state == State.active and files.is_there(tx, actor, owner.project_id, command.digest):
             file = AttachFile(
                 id=owner.id,
                 path=command.path,

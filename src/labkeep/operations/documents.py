@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import (
@@ -27,6 +27,7 @@ from labkeep.core.lifecycle import LIVE, Kind
 from labkeep.operations.projects import edits, resolve, states_for
 from labkeep.storage import index, records, search
 from labkeep.storage import tables as t
+from labkeep.storage.data_keys import Box
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
 
@@ -177,7 +178,9 @@ def _insert_version(tx: Tx, actor: Actor, document: Document, body: Json, messag
         message=message,
         author=actor.name,
     )
-    tx.insert(t.versions, [msgspec.structs.asdict(version)])
+    box = Box(tx, document.organization_id, document.id, document.project_id)
+    body_stored = box.close_json(body, _place_of(version.number))
+    tx.insert(t.versions, [msgspec.structs.asdict(version) | {"body": body_stored}])
     tx.audit(actor, "document.committed", document.id, number=version.number, digest=version.digest)
     return version
 
@@ -198,7 +201,26 @@ def _version(tx: Tx, document: Document, number: int) -> Version:
     same = (c.organization_id == document.organization_id, c.document_id == document.id, c.number == number)
     found = tx.one(_VERSION.where(*same))
     assert found is not None, "versions are numbered without gaps"
-    return Version(**found)
+    return _opened(tx, found)
+
+
+def _opened(tx: Tx, found: RowMapping) -> Version:
+    return Version(
+        **{
+            **found,
+            "body": open_body(tx, found["organization_id"], found["document_id"], found["number"], found["body"]),
+        }
+    )
+
+
+def open_body(tx: Tx, organization_id: str, document_id: str, number: int, stored: Any) -> Json:
+    """The body of a version from what its column has. Errors as `Box.open`."""
+    body: Json = Box(tx, organization_id, document_id, None).open_json(stored, _place_of(number))
+    return body
+
+
+def _place_of(number: int) -> str:
+    return f"body {number}"
 
 
 def list_versions(tx: Tx, actor: Actor, command: ListVersions) -> Page[Version]:
@@ -210,4 +232,4 @@ def list_versions(tx: Tx, actor: Actor, command: ListVersions) -> Page[Version]:
     if command.cursor is not None:
         query = query.where(c.number < decode_cursor(command.cursor, tuple[Number])[0])
     found = tx.all(query.order_by(c.number.desc()).limit(command.limit + 1))
-    return cut([Version(**row) for row in found], command.limit, lambda version: version.number)
+    return cut([_opened(tx, row) for row in found], command.limit, lambda version: version.number)

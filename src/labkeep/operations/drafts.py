@@ -37,7 +37,7 @@ from labkeep.operations.artifact_searches import Held
 from labkeep.operations.artifacts import LATEST
 from labkeep.operations.files import clean_media_type, clean_path
 from labkeep.operations.projects import resolve
-from labkeep.storage import blob_refs, index, records
+from labkeep.storage import blob_refs, file_rows, index, records
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -163,9 +163,10 @@ def put_file(tx: Tx, actor: Actor, command: PutDraftFile) -> File:
         return before
     if not is_draft(version):
         raise Illegal(f"artifact version {version.name} is committed: make a new version")
-    size = blob_refs.refer(tx, actor, command.digest)
-    if before is not None:
-        blob_refs.release(tx, actor.organization_id, {before.digest: 1})
+    blob = blob_refs.names(tx, actor, version.project_id, [command.digest])[command.digest]
+    size = blob_refs.refer(tx, actor, blob)
+    for replaced in file_rows.blobs_of(tx, version.organization_id, version.id, [path]).values():
+        blob_refs.release(tx, actor.organization_id, {replaced: 1})
     file = File(
         owner_id=version.id,
         path=path,
@@ -174,16 +175,14 @@ def put_file(tx: Tx, actor: Actor, command: PutDraftFile) -> File:
         media_type=clean_media_type(command.media_type),
         created_at=tx.now,
     )
-    tx.upsert(t.files, [{"organization_id": version.organization_id, **msgspec.structs.asdict(file)}])
+    tx.upsert(t.files, [file_rows.row_of(version.organization_id, file, blob)])
     records.add_bytes(tx, version.id, version.organization_id, size - (before.size if before else 0))
     return file
 
 
 def _files(tx: Tx, version: ArtifactVersion, paths: Sequence[str] = ()) -> dict[str, File]:
     f = t.files.c
-    query = select(*(f[name] for name in File.__struct_fields__)).where(
-        f.organization_id == version.organization_id, f.owner_id == version.id
-    )
+    query = select(*file_rows.COLUMNS).where(f.organization_id == version.organization_id, f.owner_id == version.id)
     if paths:
         query = query.where(f.path.in_(paths))
     return {row["path"]: File(**row) for row in tx.all(query)}
@@ -248,10 +247,10 @@ def commit(tx: Tx, actor: Actor, command: CommitDraft) -> Held:
         return held(tx, actor, draft)
     plan = draft.extra[_DRAFT]
     collection = records.get_writable(tx, Artifact, actor, plan["collection_id"])
-    manifest = artifacts.manifest_of(tx, actor, command.entries)
+    manifest = artifacts.manifest_of(tx, actor, collection.project_id, command.entries)
     uploaded = _files(tx, draft)
     kept = [uploaded[path] for path in command.kept if path in uploaded]
-    _replace_files(tx, actor, draft, uploaded, manifest, kept)
+    _replace_files(tx, actor, draft, manifest, kept)
     name = f"v{collection.latest}"
     extra = merge({key: value for key, value in draft.extra.items() if key != _DRAFT}, command.extra)
     if manifest.references:
@@ -280,18 +279,17 @@ def _replace_files(
     tx: Tx,
     actor: Actor,
     draft: ArtifactVersion,
-    uploaded: dict[str, File],
     manifest: artifacts.Manifest,
     kept: list[File],
 ) -> None:
     """Exactly the files of the manifest and those that are kept; references move with them."""
-    wanted = Counter(entry.digest for entry in manifest.blobs) + Counter(file.digest for file in kept)
-    blob_refs.refer_all(tx, actor, wanted)
-    blob_refs.release(tx, actor.organization_id, Counter(file.digest for file in uploaded.values()))
+    before = file_rows.blobs_of(tx, draft.organization_id, draft.id)
+    blob_refs.refer_all(tx, actor, manifest.counts() + Counter(before[file.path] for file in kept))
+    blob_refs.release(tx, actor.organization_id, Counter(before.values()))
     f = t.files.c
     tx.execute(delete(t.files).where(f.organization_id == draft.organization_id, f.owner_id == draft.id))
-    rows: list[dict[str, Any]] = [artifacts.file_row(tx, draft, entry) for entry in manifest.blobs]
-    rows += [{"organization_id": draft.organization_id, **msgspec.structs.asdict(file)} for file in kept]
+    rows: list[dict[str, Any]] = [artifacts.file_row(tx, draft, entry, manifest) for entry in manifest.blobs]
+    rows += [file_rows.row_of(draft.organization_id, file, before[file.path]) for file in kept]
     tx.insert(t.files, rows)
 
 

@@ -311,8 +311,9 @@ def _bodies(tx: Tx, found: Sequence[Document]) -> dict[str, Json]:
         d.organization_id.in_({document.organization_id for document in found}),
         d.id.in_([document.id for document in found]),
     )
-    query = select(v.document_id, v.body).select_from(t.documents.join(t.versions, newest)).where(*of_found)
-    return {row[0]: row[1] for row in tx.execute(query)}
+    columns = (v.organization_id, v.document_id, v.number, v.body)
+    query = select(*columns).select_from(t.documents.join(t.versions, newest)).where(*of_found)
+    return {row[1]: documents.open_body(tx, *row) for row in tx.execute(query)}
 
 
 # --- views ------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,10 @@ from labkeep.core.commands import Command, FilePath, Key, Limit, Page
 from labkeep.core.entities import File, Item, Run
 from labkeep.core.ids import Id
 from labkeep.operations.files import clean_path
-from labkeep.storage import blob_refs, records
+from labkeep.storage import blob_refs, file_rows, records
 from labkeep.storage import tables as t
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
-
-_COLUMNS = tuple(t.files.c[name] for name in File.__struct_fields__)
 
 
 class CountFiles(Command, frozen=True, kw_only=True):
@@ -62,7 +60,7 @@ def find(tx: Tx, actor: Actor, command: FindFiles) -> Page[File]:
     """Files by path, in order of code points."""
     owner = _readable(tx, actor, command.id)
     path = t.files.c.path
-    query = select(*_COLUMNS).where(*_of(owner), path != command.hidden)
+    query = select(*file_rows.COLUMNS).where(*_of(owner), path != command.hidden)
     if command.paths:
         query = query.where(path.in_([clean_path(name) for name in command.paths]))
     elif command.like:
@@ -87,7 +85,7 @@ def detach(tx: Tx, actor: Actor, command: DetachFiles) -> int:
 
 def _detach(tx: Tx, actor: Actor, run: Run, path: str) -> int:
     where = (*_of(run), t.files.c.path == path)
-    found = tx.one(select(*_COLUMNS).where(*where))
+    found = tx.one(select(t.files.c.digest, t.files.c.size).where(*where))
     if found is None:
         return 0
     tx.execute(delete(t.files).where(*where))

@@ -9,16 +9,18 @@ import msgspec
 from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import AttachFile, Command, Digest, GetFile, ListFiles, Page
+from labkeep.core.commands import AttachFile, Command, Digest, GetFile, ListFiles, Page, Ref
 from labkeep.core.entities import File, Item
 from labkeep.core.errors import Illegal, Invalid, NotFound, Unavailable
 from labkeep.core.faults import reach
 from labkeep.core.lifecycle import Kind
 from labkeep.operations import Store
-from labkeep.operations.projects import states_for
-from labkeep.storage import blob_refs, records
+from labkeep.operations.projects import resolve, states_for
+from labkeep.storage import blob_refs, data_keys, file_rows, records
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Stored, Upload
+from labkeep.storage.blobs_encrypted import EncryptedUpload
+from labkeep.storage.data_keys import Fresh
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
 
@@ -61,51 +63,130 @@ def _refused(path: str, why: str) -> Invalid:
 # --- uploaded bytes ---------------------------------------------------------------------------------------------------
 
 
-def begin(store: Store, actor: Actor) -> Upload:
-    """Start an upload. Blocks: for threads. Any member who may write runs may upload."""
+class UploadTo(Command, frozen=True, kw_only=True):
+    """Where uploaded bytes will belong: to an object, or to something in a project that is still to be made.
+
+    With neither, the bytes are for projects that do not encrypt.
+    """
+
+    id: Ref = ""
+    project: Ref = ""
+
+
+def plan(tx: Tx, actor: Actor, command: UploadTo) -> Fresh | None:
+    """The key under which an upload must be encrypted from its first byte; None when it stays as it is.
+
+    Invalid when nobody says where the bytes belong, and the organization has projects that encrypt.
+    """
     require(actor, "run.write")
-    return store.blobs.begin(actor.organization_id)
+    project_id = _home(tx, actor, command)
+    if project_id is not None and data_keys.encrypts(tx, actor.organization_id, project_id):
+        return data_keys.fresh(tx, actor.organization_id, project_id)
+    if project_id is None and data_keys.has_any(tx, actor.organization_id):
+        raise Invalid(
+            "this organization encrypts contents of projects: say for which project the bytes are, one that is there "
+            "already, as in PUT /blobs?project=NAME, or upload the file where it belongs: PUT /files/{id}?path=PATH",
+            path="project",
+        )
+    return None
 
 
-def keep(store: Store, actor: Actor, stored: Stored) -> None:
-    """Make bytes that were just uploaded known, so that something can refer to them. Blocks: for threads.
+def _home(tx: Tx, actor: Actor, command: UploadTo) -> str | None:
+    """The project; None when it is not known, or is still to be made."""
+    if command.id:
+        i = t.items.c
+        found = tx.one(select(i.project_id).where(i.organization_id == actor.organization_id, i.id == command.id))
+        return None if found is None else found["project_id"]
+    if not command.project:
+        return None
+    try:
+        return resolve(tx, actor, command.project).id
+    except NotFound:
+        return None
+
+
+def begin(store: Store, actor: Actor, key: Fresh | None = None) -> Upload:
+    """Start an upload, encrypted with the ``key`` that `plan` gave. Blocks: for threads.
+
+    Any member who may write runs may upload.
+    """
+    require(actor, "run.write")
+    upload = store.blobs.begin(actor.organization_id)
+    return upload if key is None else EncryptedUpload(upload, key.cipher, key.made)
+
+
+def put(store: Store, actor: Actor, to: UploadTo, data: bytes) -> Stored:
+    """Upload and make known. Blocks: for threads. Errors as `plan` and `keep`."""
+    with begin(store, actor, store.database.read(plan, actor, to)) as upload:
+        upload.write(data)
+        stored = upload.finish()
+    keep(store, actor, stored)
+    return stored
+
+
+def read(store: Store, actor: Actor, command: GetFile) -> bytes:
+    """The whole content of a file. Blocks: for threads. NotFound."""
+    located = store.database.read(locate, actor, command)
+    return store.blobs.read_all(actor.organization_id, located.blob)
+
+
+def keep(store: Store, actor: Actor, stored: Stored) -> str:
+    """Make bytes that were just uploaded known, so that something can refer to them; answers the name of their blob.
+    Blocks: for threads.
 
     Unavailable when an older copy of them is being removed at this moment: upload them again.
     """
-    store.database.write(register, actor, stored)
+    name = store.database.write(register, actor, stored)
     reach("blob.registered")
+    if name != stored.name:
+        store.blobs.delete(actor.organization_id, [stored.name])
+        return name
     try:
-        store.blobs.size(actor.organization_id, stored.digest)
+        store.blobs.size(actor.organization_id, name)
     except NotFound:
         # The sweep of an older copy ended between upload and registration, and took the new bytes along. From the
         # registration on no sweep touches them, so this can be seen only here.
         raise Unavailable(f"blob {stored.digest} was removed while it was uploaded: upload it again") from None
+    return name
 
 
-def register(tx: Tx, actor: Actor, stored: Stored) -> None:
-    """Note an upload."""
+def register(tx: Tx, actor: Actor, stored: Stored) -> str:
+    """Note an upload; answers the name of the blob, which for an encrypted one may be that of an earlier upload."""
     require(actor, "run.write")
+    if stored.key is not None:
+        return blob_refs.register_encrypted(tx, actor, stored, stored.key)
     blob_refs.register(tx, actor, stored.digest, stored.size)
+    return stored.digest
 
 
 class FindBlob(Command, frozen=True, kw_only=True):
-    """Whether bytes are there already."""
+    """Whether bytes are there already. Projects that encrypt share with no other, and must be named."""
 
     digest: Digest
+    project: Ref = ""
 
 
 def find_blob(tx: Tx, actor: Actor, command: FindBlob) -> int:
-    """The size of a blob of the organization. NotFound."""
+    """The size of a blob of the organization, or of a project that encrypts. NotFound."""
     require(actor, "run.read")
-    size = blob_refs.find(tx, actor, command.digest)
+    home = _home(tx, actor, UploadTo(project=command.project))
+    name = blob_refs.names(tx, actor, home, [command.digest])[command.digest]
+    size = blob_refs.find(tx, actor, name)
     if size is None:
         raise NotFound(f"blob {command.digest} is not here: upload it first", digest=command.digest)
     return size
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+def is_there(tx: Tx, actor: Actor, project_id: str | None, digest: str) -> bool:
+    """Whether a file of the project can have this content without another upload."""
+    try:
+        name = blob_refs.names(tx, actor, project_id, [digest])[digest]
+    except NotFound:
+        return False
+    return blob_refs.find(tx, actor, name) is not None
 
-_COLUMNS = tuple(t.files.c[name] for name in File.__struct_fields__)
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
@@ -114,11 +195,12 @@ def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
     owner = records.get(tx, Item, actor, command.id, lock=True)
     _check_writable(actor, owner)
     before = _find(tx, owner, path)
-    size = blob_refs.refer(tx, actor, command.digest)
+    blob = blob_refs.names(tx, actor, owner.project_id, [command.digest])[command.digest]
+    size = blob_refs.refer(tx, actor, blob)
     if size != command.size:
         raise Invalid(f"blob {command.digest} has {size} bytes, not {command.size}", path="size")
-    if before is not None:
-        blob_refs.release(tx, actor.organization_id, {before.digest: 1})
+    for replaced in file_rows.blobs_of(tx, owner.organization_id, owner.id, [path]).values():
+        blob_refs.release(tx, actor.organization_id, {replaced: 1})
     file = File(
         owner_id=owner.id,
         path=path,
@@ -127,7 +209,7 @@ def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
         media_type=clean_media_type(command.media_type),
         created_at=tx.now,
     )
-    tx.upsert(t.files, [{"organization_id": owner.organization_id, **msgspec.structs.asdict(file)}])
+    tx.upsert(t.files, [file_rows.row_of(owner.organization_id, file, blob)])
     records.add_bytes(tx, owner.id, owner.organization_id, size - (before.size if before else 0))
     return file
 
@@ -175,6 +257,19 @@ def find(tx: Tx, actor: Actor, command: GetFile) -> File:
     return found
 
 
+class Located(msgspec.Struct, frozen=True):
+    """A file, and the name of the blob that has its content."""
+
+    file: File
+    blob: str
+
+
+def locate(tx: Tx, actor: Actor, command: GetFile) -> Located:
+    """As `find`, with where the bytes are."""
+    file = find(tx, actor, command)
+    return Located(file, file_rows.blobs_of(tx, actor.organization_id, file.owner_id, [file.path])[file.path])
+
+
 def _readable(tx: Tx, actor: Actor, id: str, include: str) -> Item:
     owner = records.get(tx, Item, actor, id, states=states_for(include))
     _check_owner(owner)
@@ -189,7 +284,7 @@ def _check_owner(owner: Item) -> None:
 
 def _files(owner: Item) -> Select[tuple[object, ...]]:
     f = t.files.c
-    return select(*_COLUMNS).where(f.organization_id == owner.organization_id, f.owner_id == owner.id)
+    return select(*file_rows.COLUMNS).where(f.organization_id == owner.organization_id, f.owner_id == owner.id)
 
 
 def _find(tx: Tx, owner: Item, path: str) -> File | None:
@@ -199,7 +294,9 @@ def _find(tx: Tx, owner: Item, path: str) -> File | None:
 
 __all__ = [
     "FindBlob",
+    "Located",
     "Stored",
+    "UploadTo",
     "attach",
     "begin",
     "check_attach",
@@ -207,7 +304,12 @@ __all__ = [
     "clean_path",
     "find",
     "find_blob",
+    "is_there",
     "keep",
     "list_",
+    "locate",
+    "plan",
+    "put",
+    "read",
     "register",
 ]

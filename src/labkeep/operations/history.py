@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from io import RawIOBase
+from io import BytesIO, RawIOBase
 from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple, TypeAlias
 
@@ -24,7 +24,7 @@ from labkeep.core.errors import Corrupt, Invalid, NotFound, Stale, Unavailable
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Status
-from labkeep.operations import Store, files, purges, runs
+from labkeep.operations import Store, encryption, files, purges, runs
 from labkeep.operations.projects import states_for
 from labkeep.storage import histories, metrics, records, sealing
 from labkeep.storage.blobs import Blobs
@@ -286,7 +286,7 @@ def seal(store: Store, actor: Actor, run_id: str, stream: str) -> int:
         if store.database.write(seal_commit, actor, sealed):
             reach("seal.committed")
             rows += sum(chunk.rows for chunk in group.chunks)
-            freed += sum(len(chunk.data) for chunk in group.chunks)
+            freed += sum(chunk.bytes for chunk in group.chunks)
         else:
             _discard(store, actor, sealed.segment.digest)
             failures += 1
@@ -319,21 +319,24 @@ def _write_segment(store: Store, actor: Actor, group: Group) -> Sealed:
     # Here, because it brings in pyarrow (40 MB), which a process that seals nothing never needs.
     from labkeep.storage import segments
 
-    with TemporaryFile() as file:
+    key = store.database.read(files.plan, actor, files.UploadTo(id=group.place.run_id))
+    # What is encrypted must not reach a disk before it is: a segment of that size fits into memory.
+    with TemporaryFile() if key is None else BytesIO() as file:
         info = segments.write(file, _rows_of(store, actor, group))
         reach("seal.written")
-        with store.blobs.begin(actor.organization_id) as upload:
+        with files.begin(store, actor, key) as upload:
             _copy(file, upload.write)
             stored = upload.finish()
     reach("seal.uploaded")
-    files.keep(store, actor, stored)
+    name = files.keep(store, actor, stored)
     span = info.end_offset - info.first_offset
-    return Sealed(group, Segment(info.first_offset, span, stored.digest, stored.size), _summaries(group))
+    return Sealed(group, Segment(info.first_offset, span, name, stored.size), _summaries(group))
 
 
 def _discard(store: Store, actor: Actor, digest: str) -> None:
     """Remove a segment that came too late: by now its rows may be purged."""
     if store.database.write(purges.discard, actor, digest):
+        encryption.destroy_of_blobs(store, actor, [digest])
         store.blobs.delete(actor.organization_id, [digest])
         store.database.write(purges.end_sweep, actor, purges.Swept([digest]))
 

@@ -13,7 +13,7 @@ from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.core.merge import merge
-from labkeep.storage import index, records, search
+from labkeep.storage import data_keys, index, records, search
 from labkeep.storage.transaction import Tx
 
 READABLE = (State.active, State.archived, State.trashed)
@@ -60,6 +60,7 @@ def new_project(tx: Tx, actor: Actor, command: CreateProject) -> Project:
         updated_at=tx.now,
     )
     records.insert_items(tx, [project])
+    data_keys.turn(tx, project.organization_id, project.id, {}, command.settings)
     index.add(tx, [project])
     tx.audit(actor, "project.created", project.id)
     return project
@@ -109,6 +110,7 @@ def update(tx: Tx, actor: Actor, command: UpdateProject) -> Project:
     if command.settings is not UNSET:
         changes["settings"] = settings = merge(before.settings, command.settings)
         check_rules(actor, before.settings, settings)
+        data_keys.turn(tx, before.organization_id, before.id, before.settings, settings)
     if changes.get("name", before.name) != before.name:
         records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=str(changes["name"]))
         changes["handle"] = changes["name"]

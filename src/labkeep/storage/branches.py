@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from labkeep.core.access import Actor
 from labkeep.core.entities import Run
 from labkeep.storage import blob_refs, metrics, records
 from labkeep.storage import tables as t
-from labkeep.storage.histories import Owner, Packed, Segment, insert_chunks
+from labkeep.storage.cipher import MARK
+from labkeep.storage.histories import Owner, Packed, Segment, closed, insert_chunks, opened
 from labkeep.storage.metrics import Place, Summaries
 from labkeep.storage.transaction import Tx
 
@@ -50,7 +51,7 @@ def graft(tx: Tx, actor: Actor, owner: Owner, stream: str, branch: Branch) -> No
     if branch.segments:
         blob_refs.refer_all(tx, actor, Counter(segment.digest for segment in branch.segments))
         tx.insert(t.segments, [{**place._asdict(), **segment._asdict()} for segment in branch.segments])
-    unsealed = insert_chunks(tx, place, branch.start, branch.packed) if branch.packed else None
+    unsealed = insert_chunks(tx, owner, place, branch.start, branch.packed) if branch.packed else None
     row = {"rows": branch.rows, "unsealed": unsealed.rows if unsealed else 0, "last_step": branch.last_step}
     tx.insert(t.streams, [{**place._asdict(), **row}])
     metrics.begin(tx, owner, place, branch.total, branch.sealed)
@@ -61,6 +62,7 @@ def graft(tx: Tx, actor: Actor, owner: Owner, stream: str, branch: Branch) -> No
 def move_streams(tx: Tx, source: Run, target: Run) -> None:
     """All that ``source`` logged becomes ``target``'s, which has logged nothing."""
     size = _size(tx, source)
+    _encrypt_anew(tx, source, target)
     for table in (t.streams, t.chunks, t.segments, t.series):
         mine = (table.c.organization_id == source.organization_id, table.c.run_id == source.id)
         tx.execute(update(table).where(*mine).values(run_id=target.id))
@@ -69,6 +71,18 @@ def move_streams(tx: Tx, source: Run, target: Run) -> None:
     tx.execute(update(t.fields).where(*found_by).values(item_id=target.id))
     records.add_bytes(tx, source.id, source.organization_id, -size)
     records.add_bytes(tx, target.id, target.organization_id, size)
+
+
+def _encrypt_anew(tx: Tx, source: Run, target: Run) -> None:
+    """Give ``target`` what of ``source`` is encrypted with its own key: a run's contents must go with its key."""
+    c = t.chunks.c
+    mine = (c.organization_id == source.organization_id, c.run_id == source.id, func.substr(c.data, 1, 1) == MARK)
+    columns = (c.stream, c.first_row, c.rows, c.data)
+    for stream, first_row, rows, stored in tx.execute(select(*columns).where(*mine)).all():
+        chunk = opened(tx, Place(source.organization_id, source.id, stream), first_row, rows, stored)
+        place = Place(target.organization_id, target.id, stream)
+        tx.insert(t.chunks, [closed(tx, place, target.project_id, first_row, Packed(rows, chunk.data))])
+    tx.execute(delete(t.chunks).where(*mine))
 
 
 def _size(tx: Tx, run: Run) -> int:

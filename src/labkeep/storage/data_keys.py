@@ -18,7 +18,8 @@ from sqlalchemy import RowMapping, and_, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from labkeep.core import rules
-from labkeep.core.errors import Corrupt, Gone, Unavailable
+from labkeep.core.entities import Json
+from labkeep.core.errors import Corrupt, Gone, Invalid, Unavailable
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import KeyMade
 from labkeep.storage.cipher import MARK, Cipher, new_key
@@ -62,6 +63,14 @@ def _asks(tx: Tx, organization_id: str, project_id: str) -> bool:
 
 def has_any(tx: Tx, organization_id: str) -> bool:
     """Whether the organization encrypts something, or ever did."""
+    known = tx.vault.encrypting.get(organization_id)
+    if known is None:
+        known = _has_any(tx, organization_id)
+        tx.vault.encrypting.put(organization_id, known)
+    return known
+
+
+def _has_any(tx: Tx, organization_id: str) -> bool:
     query = select(_k.id).where(_k.organization_id == organization_id).limit(1)
     if tx.execute(query).first() is not None:
         return True
@@ -69,6 +78,22 @@ def has_any(tx: Tx, organization_id: str) -> bool:
     levels = [*tx.execute(select(o.settings).where(o.id == organization_id))]
     levels += tx.execute(select(w.settings).where(w.organization_id == organization_id))
     return any(rules.read(settings).encrypt for (settings,) in levels)
+
+
+def turn(tx: Tx, organization_id: str, project_id: str | None, before: Json, after: Json) -> None:
+    """Settings change. Invalid when they ask for encryption from now on, and the server has no master key."""
+    tx.vault.encrypting.clear()
+    if not rules.read(after).encrypt or rules.read(before).encrypt:
+        return
+    if tx.master is None:
+        raise Invalid(
+            "encrypt needs a master key, and the server has none: make one with `labkeep keygen master --out master.key`, "
+            "set master_key_file to it, start the server again, and keep a copy elsewhere: without the master key "
+            "everything that is encrypted is lost",
+            path="settings.encrypt",
+        )
+    if project_id is not None:
+        require(tx, organization_id, project_id)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -174,7 +199,9 @@ class Box:
 
     @property
     def closes(self) -> bool:
-        """Whether what is written now is to be encrypted."""
+        """Whether what is written now is to be encrypted. What is nobody's but the organization's is, once anything is."""
+        if self._owner_id == self._organization_id:
+            return has_any(self._tx, self._organization_id)
         return encrypts(self._tx, self._organization_id, self._project_id)
 
     def close(self, value: bytes, what: str) -> bytes:
@@ -203,6 +230,11 @@ class Box:
 
     def _bound(self, what: str) -> bytes:
         return f"{self._organization_id}\0{self._owner_id}\0{what}".encode()
+
+
+def answers_of(tx: Tx, organization_id: str) -> Box:
+    """What closes and opens answers to requests that may be sent twice: they may quote any content."""
+    return Box(tx, organization_id, organization_id, None)
 
 
 # --- blobs ------------------------------------------------------------------------------------------------------------
@@ -260,6 +292,8 @@ def destroy(tx: Tx, organization_id: str, key_ids: Sequence[str]) -> int:
 
 def of_members(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> list[str]:
     """The next keys that belong to members of a deletion and are not destroyed."""
+    if not has_any(tx, organization_id):
+        return []
     m = t.deletion_members.c
     held = and_(m.organization_id == _k.organization_id, m.item_id == _k.owner_id, m.deletion_id == deletion_id)
     query = (

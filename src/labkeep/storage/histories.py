@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
@@ -23,6 +23,7 @@ from labkeep.core.entities import Run
 from labkeep.core.lifecycle import ENDED, Role, State, Status
 from labkeep.storage import chunks, jobs, metrics
 from labkeep.storage import tables as t
+from labkeep.storage.data_keys import Box
 from labkeep.storage.metrics import UNSUMMARISED, Place, Summaries
 from labkeep.storage.reductions import Summary, summarise
 from labkeep.storage.series import Part, Series, Table, concat, splice
@@ -191,7 +192,7 @@ def append(tx: Tx, taken: Taken, batch: Prepared) -> Standing:
     else:
         change = _overwrite(tx, owner, place, offset, batch, before)
     if len(batch.table) < SMALL_ROWS and offset // TINY_ROWS != end // TINY_ROWS:
-        change = change.plus(_merge_small(tx, place))
+        change = change.plus(_merge_small(tx, owner, place))
     highest = int(batch.table.steps.max())
     last_step = highest if before.last_step is None else max(highest, before.last_step)
     after = Standing(max(before.rows, end), before.unsealed + change.rows, last_step)
@@ -205,17 +206,35 @@ def append(tx: Tx, taken: Taken, batch: Prepared) -> Standing:
 def _extend(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared) -> Change:
     if batch.summaries:
         metrics.add(tx, owner, place, batch.summaries)
-    return insert_chunks(tx, place, offset, batch.packed)
+    return insert_chunks(tx, owner, place, offset, batch.packed)
 
 
-def insert_chunks(tx: Tx, place: Place, offset: int, packed: Iterable[Packed]) -> Change:
+def insert_chunks(tx: Tx, owner: Owner, place: Place, offset: int, packed: Iterable[Packed]) -> Change:
     """Store rows from ``offset`` on, where no chunk lies."""
     rows, size, values = 0, 0, []
     for piece in packed:
-        values.append({**place._asdict(), "first_row": offset + rows, "rows": piece.rows, "data": piece.data})
-        rows, size = rows + piece.rows, size + len(piece.data)
+        row = closed(tx, place, owner.project_id, offset + rows, piece)
+        values.append(row)
+        rows, size = rows + piece.rows, size + len(row["data"])
     tx.execute(_INSERT_CHUNK, values)
     return Change(rows, size)
+
+
+def closed(tx: Tx, place: Place, project_id: str | None, first_row: int, piece: Packed) -> dict[str, Any]:
+    """A chunk as a row of the table: encrypted where the project wants that."""
+    box = Box(tx, place.organization_id, place.run_id, project_id)
+    data = box.close(piece.data, _place_of(place, first_row))
+    return {**place._asdict(), "first_row": first_row, "rows": piece.rows, "data": data}
+
+
+def opened(tx: Tx, place: Place, first_row: int, rows: int, stored: bytes) -> Chunk:
+    """A chunk from a row of the table. Errors as `Box.open`."""
+    data = Box(tx, place.organization_id, place.run_id, None).open(stored, _place_of(place, first_row))
+    return Chunk(first_row, rows, data, len(stored) - len(data))
+
+
+def _place_of(place: Place, first_row: int) -> str:
+    return f"chunk {first_row} {place.stream}"
 
 
 def _account(tx: Tx, owner: Owner, count: int) -> None:
@@ -227,11 +246,17 @@ def _account(tx: Tx, owner: Owner, count: int) -> None:
 
 
 class Chunk(NamedTuple):
-    """One chunk as it is stored."""
+    """One chunk. ``overhead`` is how many bytes more than its data are stored, where it is encrypted."""
 
     first_row: int
     rows: int
     data: bytes
+    overhead: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size as it is stored."""
+        return len(self.data) + self.overhead
 
     @property
     def end(self) -> int:
@@ -251,7 +276,7 @@ def _overwrite(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared,
     parts = [(chunk.first_row, chunks.unpack(chunk.data)) for chunk in old]
     if _holds(parts, offset, batch.table.slice(0, before.rows - offset)):
         return _append_rest(tx, owner, place, batch, before.rows - offset, before.rows)
-    change = _splice(tx, place, old, parts, offset, batch)
+    change = _splice(tx, owner, place, old, parts, offset, batch)
     over_sealed = offset < sealed_end(tx, place)
     if over_sealed:
         _request(tx, owner, place, " again", later=RESEAL_AFTER)
@@ -274,13 +299,15 @@ def _append_rest(tx: Tx, owner: Owner, place: Place, batch: Prepared, known: int
     return _extend(tx, owner, place, end, batch._replace(table=rest, packed=list(pack(rest)), summaries=fresh))
 
 
-def _splice(tx: Tx, place: Place, old: Sequence[Chunk], parts: Sequence[Part], offset: int, batch: Prepared) -> Change:
+def _splice(
+    tx: Tx, owner: Owner, place: Place, old: Sequence[Chunk], parts: Sequence[Part], offset: int, batch: Prepared
+) -> Change:
     if not old:
-        return insert_chunks(tx, place, offset, batch.packed)
+        return insert_chunks(tx, owner, place, offset, batch.packed)
     # Each of the old parts touches the new rows, so together they have no gap.
     spliced = splice(parts, offset, batch.table)
     removed = replace_chunks(tx, place, old)
-    return removed.plus(insert_chunks(tx, place, spliced[0][0], pack(concat([table for _, table in spliced]))))
+    return removed.plus(insert_chunks(tx, owner, place, spliced[0][0], pack(concat([table for _, table in spliced]))))
 
 
 def replace_chunks(tx: Tx, place: Place, old: Sequence[Chunk]) -> Change:
@@ -289,13 +316,13 @@ def replace_chunks(tx: Tx, place: Place, old: Sequence[Chunk]) -> Change:
     c = t.chunks.c
     here = (c.organization_id == place.organization_id, c.run_id == place.run_id, c.stream == place.stream)
     tx.execute(delete(t.chunks).where(*here, c.first_row >= first, c.first_row <= last))
-    return Change(-sum(chunk.rows for chunk in old), -sum(len(chunk.data) for chunk in old))
+    return Change(-sum(chunk.rows for chunk in old), -sum(chunk.bytes for chunk in old))
 
 
 def read_chunks(tx: Tx, place: Place, offset: int, end: int) -> list[Chunk]:
     """The chunks with rows in ``[offset, end)``, in order."""
     query = _OVERLAPPING.order_by(t.chunks.c.first_row)
-    return [Chunk(*row) for row in tx.execute(query, {**place._asdict(), "offset": offset, "end": end})]
+    return [opened(tx, place, *row) for row in tx.execute(query, {**place._asdict(), "offset": offset, "end": end})]
 
 
 def sealed_end(tx: Tx, place: Place) -> int:
@@ -307,7 +334,9 @@ def summarise_chunks(tx: Tx, place: Place, keys: Iterable[str] | None = None) ->
     """Summaries of ``keys`` (None: all) over all rows that are not sealed."""
     wanted = None if keys is None else frozenset(keys)
     query = _CHUNKS.order_by(t.chunks.c.first_row)
-    return summarise_parts(chunks.unpack(row[2], wanted) for row in tx.execute(query, place._asdict()))
+    return summarise_parts(
+        chunks.unpack(opened(tx, place, *row).data, wanted) for row in tx.execute(query, place._asdict())
+    )
 
 
 def summarise_parts(tables: Iterable[Table]) -> dict[str, Summary]:
@@ -353,7 +382,7 @@ _ENDS = (
 )
 
 
-def _merge_small(tx: Tx, place: Place) -> Change:
+def _merge_small(tx: Tx, owner: Owner, place: Place) -> Change:
     """Merge the chunks at the end of a stream when there are many and they are small."""
     newest_first = [(first, rows) for first, rows in tx.execute(_ENDS, place._asdict())]
     for limit, enough in ((TINY_ROWS, TINY_CHUNKS), (SMALL_ROWS, SMALL_CHUNKS)):
@@ -361,7 +390,7 @@ def _merge_small(tx: Tx, place: Place) -> Change:
         if len(run) >= enough:
             old = read_chunks(tx, place, run[-1][0], run[0][0] + run[0][1])
             merged = concat([chunks.unpack(chunk.data) for chunk in old])
-            return replace_chunks(tx, place, old).plus(insert_chunks(tx, place, old[0].first_row, pack(merged)))
+            return replace_chunks(tx, place, old).plus(insert_chunks(tx, owner, place, old[0].first_row, pack(merged)))
     return Change()
 
 

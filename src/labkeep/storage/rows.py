@@ -22,6 +22,8 @@ from labkeep.core.entities import Item, Json, Row
 from labkeep.core.errors import Corrupt
 from labkeep.core.summary import numbers
 from labkeep.storage import tables as t
+from labkeep.storage.cipher import MARK
+from labkeep.storage.data_keys import Box
 from labkeep.storage.transaction import Tx
 
 XACT_SHIFT = 16
@@ -150,9 +152,18 @@ def advance(tx: Tx, owner: Item, xact: int, added_bytes: int) -> None:
 _REVISION = (c.id, c.root_id, c.position, c.created_at, c.deleted, c.data)
 
 
-def _revision(found: Any) -> Revision:
+def _revision(box: Box, found: Any) -> Revision:
     id, root_id, position, created_at, deleted, data = found
-    return Revision(id, root_id, position, created_at, deleted, unpack(data))
+    return Revision(id, root_id, position, created_at, deleted, _json(box, id, data))
+
+
+def box_of(tx: Tx, owner: Item) -> Box:
+    """What closes and opens the data of an owner's rows."""
+    return Box(tx, owner.organization_id, owner.id, owner.project_id)
+
+
+def _json(box: Box, id: str, stored: bytes) -> bytes:
+    return unpack(box.open(stored, f"row {id}") if stored[:1] == MARK else stored)
 
 
 def _parts(values: Collection[str]) -> Iterator[list[str]]:
@@ -179,8 +190,9 @@ _END = (
 def current(tx: Tx, owner: Item, ids: Collection[str]) -> dict[str, Revision]:
     """The current states of these rows, tombstones included."""
     found: dict[str, Revision] = {}
+    box = box_of(tx, owner)
     for part in _parts(ids):
-        found.update((row[0], _revision(row)) for row in tx.execute(_CURRENT, _parameters(owner, part)))
+        found.update((row[0], _revision(box, row)) for row in tx.execute(_CURRENT, _parameters(owner, part)))
     return found
 
 
@@ -206,13 +218,14 @@ def store(tx: Tx, owner: Item, xact: int, revisions: Sequence[Revision], replace
         "xact": xact,
         "next_xact": None,
     }
-    values = [same | _columns(revision) for revision in revisions]
+    box = box_of(tx, owner)
+    values = [same | _columns(box, revision) for revision in revisions]
     tx.insert(t.rows, values)
     return sum(value["size"] for value in values)
 
 
-def _columns(revision: Revision) -> dict[str, Any]:
-    data = pack(revision.json)
+def _columns(box: Box, revision: Revision) -> dict[str, Any]:
+    data = box.close(pack(revision.json), f"row {revision.id}")
     return {
         "id": revision.id,
         "root_id": revision.root_id,
@@ -254,7 +267,7 @@ def page(
         return [], False
     wanted = _within_bytes(traces[:limit])
     query = select(*_ROW).where(*here, c.position >= wanted[-1])
-    rows, complete = _decode(tx.execute(query.order_by(c.position.desc(), c.id.desc())))
+    rows, complete = _decode(box_of(tx, owner), tx.execute(query.order_by(c.position.desc(), c.id.desc())))
     return rows, len(wanted) < len(traces) or not complete
 
 
@@ -270,7 +283,7 @@ def _within_bytes(traces: Sequence[Any]) -> list[int]:
     return wanted
 
 
-def _decode(found: Iterable[Any]) -> tuple[list[Row], bool]:
+def _decode(box: Box, found: Iterable[Any]) -> tuple[list[Row], bool]:
     """Rows of whole traces until they hold `PAGE_BYTES` of JSON, and whether that was all of them."""
     rows: list[Row] = []
     held = 0
@@ -279,7 +292,7 @@ def _decode(found: Iterable[Any]) -> tuple[list[Row], bool]:
             return rows, False
         made = []
         for row in trace:
-            json = unpack(row[5])
+            json = _json(box, row[1], row[5])
             held += len(json)
             made.append(_row(row, json))
         rows.extend(sorted(made, key=attrgetter("created_at", "id")))
@@ -295,7 +308,7 @@ def page_of_ids(
     found.sort(key=lambda row: row[0], reverse=True)
     positions = sorted({row[0] for row in found}, reverse=True)
     last = positions[limit - 1] if len(positions) > limit else None
-    rows, complete = _decode(row for row in found if last is None or row[0] >= last)
+    rows, complete = _decode(box_of(tx, owner), (row for row in found if last is None or row[0] >= last))
     return rows, last is not None or not complete
 
 
@@ -304,8 +317,9 @@ def iter_current(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[R
     place = tuple_(c.position, c.id)
     query = select(*_ROW).where(*_same(owner), *_at(as_of)).order_by(c.position.desc(), c.id.desc()).limit(BATCH)
     found = tx.execute(query).all()
+    box = box_of(tx, owner)
     while found:
-        yield from (_row(row, unpack(row[5])) for row in found)
+        yield from (_row(row, _json(box, row[1], row[5])) for row in found)
         after = tuple_(literal(found[-1][0]), literal(found[-1][1]))
         found = tx.execute(query.where(place < after)).all() if len(found) == BATCH else []
 

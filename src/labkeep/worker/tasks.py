@@ -14,7 +14,7 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.operations import Store, checkpoints, history, history_files, jobs, purges, upkeep
+from labkeep.operations import Store, checkpoints, encryption, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
 from labkeep.worker import evidence, policies, telling
 from labkeep.worker.executions import execute
@@ -31,6 +31,7 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
     actor = actor_of(job)
     step = purges.Step(job.payload["deletion_id"])
+    encryption.destroy_for(store, actor, step.deletion_id)  # from here on every copy of it is noise, old ones too
     while removed := store.database.write(purges.remove_some, actor, step):
         reach("purge.removed")
         progress.advance(removed)
@@ -73,6 +74,7 @@ def sweep_blobs(store: Store, actor: Actor, sweep: purges.Sweep, progress: Progr
     """Remove blobs that nothing refers to."""
     while digests := [*store.database.write(purges.begin_sweep, actor, sweep)]:
         reach("purge.marked")
+        encryption.destroy_of_blobs(store, actor, digests)
         store.blobs.delete(actor.organization_id, digests)
         reach("purge.swept")
         store.database.write(purges.end_sweep, actor, purges.Swept(digests))
@@ -153,6 +155,7 @@ def _abandoned_s(store: Store) -> float:
 
 
 def _remove(store: Store, actor: Actor, digests: list[str]) -> None:
+    encryption.destroy_of_blobs(store, actor, digests)
     store.blobs.delete(actor.organization_id, digests)
     store.database.write(purges.end_sweep, actor, purges.Swept(digests))
 

@@ -149,20 +149,26 @@ class Blobs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def exists(self, digest: str) -> bool:
-        """Whether the server has these bytes already, so that they need not be sent."""
-        call = self._connection.call("HEAD", requests.path("/blobs/{digest}", digest=digest))
+    def exists(self, digest: str, *, project: str | None = None) -> bool:
+        """Whether the server has these bytes already, so that they need not be sent. A ``project`` that encrypts its
+        contents has blobs of its own, and must be named."""
+        where = requests.path("/blobs/{digest}", digest=digest) + requests.query({"project": project})
+        call = self._connection.call("HEAD", where)
         try:
             self._connection.send(call)
         except NotFound:
             return False
         return True
 
-    def upload(self, content: Content, *, digest: str | None = None) -> str:
-        """Send bytes, or a local file; returns their digest. With ``digest`` the server refuses other bytes."""
+    def upload(self, content: Content, *, digest: str | None = None, project: str | None = None) -> str:
+        """Send bytes, or a local file; returns their digest. With ``digest`` the server refuses other bytes.
+
+        ``project`` says what they are for, by id or name: it must where contents are encrypted.
+        """
         headers = {"Content-Type": "application/octet-stream"}
         if digest is not None:
             headers["Labkeep-Digest"] = digest
-        call = self._connection.call("PUT", requests.path("/blobs"), headers=headers, body=upload_of(content))
+        where = requests.path("/blobs") + requests.query({"project": project})
+        call = self._connection.call("PUT", where, headers=headers, body=upload_of(content))
         stored: dict[str, Any] = requests.parse(dict[str, Any], (self._connection.send(call)).body, "the upload")
         return str(stored["digest"])

@@ -67,7 +67,7 @@ async def _redeem(request: Request, action: str) -> Capability:
 async def upload(request: Request) -> Response:
     """PUT behind a link. The same upload again changes nothing."""
     given = await _redeem(request, "put")
-    stored = await receive_bytes(request)
+    stored = await receive_bytes(request, files.UploadTo(id=given.owner))
     await in_thread(files.keep, store_of(request), request.state.actor, stored)
     received = Receive(
         key=given.purpose,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkeep.core.commands import ItemVerb, ResolveArtifact
+from labkeep.core.commands import GetFile, ItemVerb, ResolveArtifact
 from labkeep.core.entities import ArtifactVersion, File, Json
 from labkeep.core.errors import InUse, Invalid, NotFound, Unsupported
 from labkeep.dialects.wandb import manifests
@@ -131,7 +131,7 @@ def _commit(context: Context, upload: drafts.Upload) -> CommitDraft:
 
 
 def _read(context: Context, file: File) -> bytes:
-    return context.store.blobs.read_all(context.actor.organization_id, file.digest)
+    return files.read(context.store, context.actor, GetFile(id=file.owner_id, path=file.path))
 
 
 def _on_base(context: Context, version: ArtifactVersion, data: bytes) -> bytes:
@@ -148,8 +148,7 @@ def _on_base(context: Context, version: ArtifactVersion, data: bytes) -> bytes:
     if manifests.PATH not in below.files:
         return data
     data = manifests.merged(_read(context, below.files[manifests.PATH]), data)
-    stored = context.store.blobs.put(context.actor.organization_id, data)
-    files.keep(context.store, context.actor, stored)
+    stored = files.put(context.store, context.actor, files.UploadTo(id=version.id), data)
     put = PutDraftFile(id=version.id, path=manifests.PATH, digest=stored.digest, media_type="application/json")
     context.write(drafts.put_file, put)
     return data

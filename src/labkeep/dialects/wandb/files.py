@@ -72,7 +72,7 @@ async def upload(request: Request) -> Response:
 
 async def store(request: Request, given: Capability) -> Response:
     """Keep the body as the file that the link is for. The same upload again changes nothing."""
-    stored = await receive(request)
+    stored = await receive(request, files.UploadTo(id=given.owner))
     await in_thread(files.keep, store_of(request), request.state.actor, stored)
     media_type = request.headers.get("content-type", "application/octet-stream")[:255]
     if given.purpose == DRAFT:

@@ -15,7 +15,7 @@ from labkeep.dialects.wandb.context import own_id
 from labkeep.dialects.wandb.engine import actor_in
 from labkeep.http.transfers import in_thread, send_file
 from labkeep.http.wire import run, store_of
-from labkeep.operations import drafts
+from labkeep.operations import drafts, files
 from labkeep.operations.drafts import GetUpload
 
 
@@ -26,8 +26,8 @@ async def download(request: Request) -> Response:
     upload = await run(request, drafts.get, GetUpload(id=id), writes=False)
     path = name
     if path not in upload.files and manifests.PATH in upload.files:
-        file = upload.files[manifests.PATH]
-        data = await in_thread(store_of(request).blobs.read_all, request.state.actor.organization_id, file.digest)
+        asked = GetFile(id=id, path=manifests.PATH)
+        data = await in_thread(files.read, store_of(request), request.state.actor, asked)
         path = _by_digest(manifests.parse(data), md5, name)
     return await send_file(request, GetFile(id=id, path=path))
 

@@ -1,0 +1,88 @@
+"""Encrypted projects: turning it on, destroying keys, changing the master key, and how much is not encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from labkeep.core.access import Actor
+from labkeep.core.faults import reach
+from labkeep.operations import Store, purges
+from labkeep.storage import data_keys, destroyed_keys
+from labkeep.storage.blobs import key_of_name
+from labkeep.storage.cipher import Cipher
+from labkeep.storage.database import Database
+from labkeep.storage.transaction import Tx
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def cipher_of_blob(database: Database, organization_id: str, key_id: str) -> Cipher:
+    """The key of an encrypted blob. Blocks: for threads. Errors as `data_keys.get`."""
+    known = database.vault.ciphers.get((organization_id, key_id))
+    return known or database.read(_get_key, purges.system(organization_id, ""), key_id)
+
+
+def _get_key(tx: Tx, actor: Actor, key_id: str) -> Cipher:
+    return data_keys.get(tx, actor.organization_id, key_id)
+
+
+# --- destroying -------------------------------------------------------------------------------------------------------
+
+
+class Destroy(msgspec.Struct, frozen=True):
+    """Keys to destroy, by id."""
+
+    keys: Sequence[str]
+
+
+def destroy(store: Store, actor: Actor, keys: Sequence[str]) -> int:
+    """Destroy keys for good: noted beside the database first, then overwritten in it. Answers how many were there.
+
+    May be killed anywhere and run again.
+    """
+    if not keys:
+        return 0
+    destroyed_keys.note(store.blobs, actor.organization_id, keys)
+    reach("keys.noted")
+    count = store.database.write(destroy_rows, actor, Destroy(keys))
+    reach("keys.destroyed")
+    return count
+
+
+def destroy_of_blobs(store: Store, actor: Actor, names: Iterable[str]) -> int:
+    """Destroy the keys of blobs that are being removed, before their bytes are."""
+    return destroy(store, actor, [key for name in names if (key := key_of_name(name)) is not None])
+
+
+def destroy_rows(tx: Tx, actor: Actor, command: Destroy) -> int:
+    """Overwrite keys in the database."""
+    return data_keys.destroy(tx, actor.organization_id, command.keys)
+
+
+class OfDeletion(msgspec.Struct, frozen=True):
+    """Which deletion."""
+
+    deletion_id: str
+
+
+def keys_of_deletion(tx: Tx, actor: Actor, command: OfDeletion) -> list[str]:
+    """The next keys of what is being purged that are not destroyed yet."""
+    return data_keys.of_members(tx, actor.organization_id, command.deletion_id, data_keys.BATCH)
+
+
+def destroy_for(store: Store, actor: Actor, deletion_id: str) -> int:
+    """Destroy the keys of everything that a purge takes: the first of its steps. Answers how many there were."""
+    count = 0
+    while keys := store.database.read(keys_of_deletion, actor, OfDeletion(deletion_id)):
+        count += destroy(store, actor, keys)
+    return count
+
+
+def replay(store: Store) -> int:
+    """Destroy again what a backup of the database brought back; answers how many keys that were."""
+    count = 0
+    for note in destroyed_keys.notes(store.blobs):
+        count += store.database.write(destroy_rows, purges.system(note.organization_id, ""), Destroy(note.keys))
+    return count
