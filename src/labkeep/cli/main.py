@@ -36,7 +36,8 @@ SECTIONS = {
         "policy": "labkeep.cli.policies:policy",
     },
     "Records": {
-        "audit": "labkeep.cli.records:audit",
+        "audit": "labkeep.cli.audits:audit",
+        "receipt": "labkeep.cli.receipts:receipt",
         "jobs": "labkeep.cli.jobs:jobs",
         "du": "labkeep.cli.records:du",
         "webhook": "labkeep.cli.webhooks:webhook",

@@ -50,7 +50,11 @@ class AuditFile:
     def _take_up(self) -> None:
         """Cut off what was written in part only, and find the last event."""
         self._file = self._path.open("r+b")
-        last, end = _last_csv(self._file) if self._csv else _last_json(self._file)
+        try:
+            last, end = _last_csv(self._file) if self._csv else _last_json(self._file)
+        except BaseException:
+            self._file.close()
+            raise
         self._file.truncate(end)
         self._file.seek(end)
         self.after, self._begun = last, end > 0
