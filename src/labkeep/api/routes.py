@@ -37,10 +37,10 @@ from labkeep.operations import (
     holds,
     jobs,
     policies,
+    policy_previews,
     policy_runs,
     projects,
     receipts,
-    retention,
     retention_limits,
     rows,
     runs,
@@ -287,11 +287,19 @@ POLICIES = [
     _write("POST", "/policies", cp.CreatePolicy, policies.create, cp.Policy, "Create a retention policy", 201),
     _write("PUT", "/policies", cp.PutPolicy, policies.put, cp.PutOutcome, "Create a retention policy, or change it"),
     _read("/policies/table", cp.ListLimits, retention_limits.table, c.Page[cp.RetentionLimit], "Retention limits"),
-    _ask("/policies/preview", cp.PreviewDraft, retention.preview_draft, cp.PolicyPreview, "Who would go by a draft"),
+    _ask(
+        "/policies/preview", cp.PreviewDraft, policy_previews.preview_draft, cp.PolicyPreview, "Who would go by a draft"
+    ),
     _read("/policies/reports/{id}", c.Get, policies.get_report, cp.PolicyReport, "Get the report of a run of a policy"),
     _read("/policies/{id}", c.Get, policies.get, cp.Policy, "Get a retention policy"),
     _write("PATCH", "/policies/{id}", cp.UpdatePolicy, policies.update, cp.Policy, "Change a retention policy"),
-    _read("/policies/{id}/preview", cp.PreviewPolicy, retention.preview, cp.PolicyPreview, "Who would go by a policy"),
+    _read(
+        "/policies/{id}/preview",
+        cp.PreviewPolicy,
+        policy_previews.preview,
+        cp.PolicyPreview,
+        "Who would go by a policy",
+    ),
     _write("POST", "/policies/{id}/run", cp.RunPolicy, policy_runs.run, cp.PolicyRun, "Run a policy now"),
     _read(
         "/policies/{id}/reports", cp.ListReports, policies.list_reports, c.Page[cp.PolicyReport], "What a policy did"

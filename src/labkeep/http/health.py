@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from labkeep.core.commands import Nothing
 from labkeep.core.errors import LabkeepError
+from labkeep.http.lateness import policy_metrics
 from labkeep.http.wire import answer, store_of
 from labkeep.operations import receipts
 from labkeep.operations.purges import system
@@ -37,9 +38,10 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-async def metrics(_request: Request) -> Response:
-    """Prometheus metrics."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics, those of retention policies included."""
+    policies = await policy_metrics(store_of(request), _NOBODY)
+    return Response(generate_latest(REGISTRY) + policies, media_type=CONTENT_TYPE_LATEST)
 
 
 async def signing_keys(request: Request) -> Response:

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import Apply, Outcome, Selection
+from labkeep.core.commands import Apply, Outcome, RowIn, Selection, WriteRows
 from labkeep.core.commands_policies import Policy, PolicyReport, PolicyRun, RunPolicy
 from labkeep.core.entities import Json, Project
 from labkeep.core.errors import Gone, NotFound, Stale
 from labkeep.core.lifecycle import LIVE, Role
 from labkeep.core.retention import Subject
-from labkeep.core.terms import Action
-from labkeep.operations import deletions
+from labkeep.core.terms import ROW, Action
+from labkeep.operations import deletions, row_retention, rows
 from labkeep.operations.policies import require_write
 from labkeep.operations.purges import system
 from labkeep.operations.retention import Look, Survey, View, decide
@@ -312,6 +312,31 @@ def _add_to_report(tx: Tx, policy: Policy, report: PolicyReport, outcome: Outcom
         body["deletions"] = [*body["deletions"], outcome.deletion_id]
     body["jobs"] = [*body["jobs"], *outcome.job_ids]
     store.change_report(tx, policy.organization_id, report.id, counts=counts, body=body)
+
+
+class SomeRows(NamedTuple):
+    """Rows of one owner that shall go now."""
+
+    run: Run
+    owner_id: str
+    ids: Sequence[str]
+
+
+def remove_rows(tx: Tx, actor: Actor, some: SomeRows) -> int | None:
+    """Take rows out of a run or document, those of them that still go; answers how many.
+
+    None when the policy was changed or taken away. What is averaged over the rows is counted again.
+    """
+    policy, report = some.run.policy, _report(tx, some.run.policy, some.run.report.id)
+    if report.state != "running" or _was_changed(tx, actor, policy):
+        return None
+    inventory.lock(tx, actor, [some.owner_id])
+    going = row_retention.still_going(tx, actor, some.run.look, some.owner_id, some.ids)
+    if going:
+        rows.write(tx, actor, WriteRows(id=some.owner_id, rows=[RowIn(id=id, delete=True) for id in going]))
+        done = Outcome(verb=str(Action.trash), counts={ROW: len(going)})
+        _add_to_report(tx, policy, report, done, sum(going.values()))
+    return len(going)
 
 
 class Blocked(NamedTuple):

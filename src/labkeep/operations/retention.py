@@ -6,32 +6,20 @@ is in `labkeep.operations.policy_runs`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from labkeep.core import terms as core_terms
-from labkeep.core.access import Actor, require
-from labkeep.core.commands_policies import (
-    PolicyDecision,
-    PolicyPreview,
-    PreviewDraft,
-    PreviewPolicy,
-    Why,
-)
+from labkeep.core.access import Actor
 from labkeep.core.quantities import spell_duration
-from labkeep.core.retention import Decision, Judge, Subject, describe, shielded
+from labkeep.core.retention import Decision, Judge, Subject, shielded
 from labkeep.core.terms import Action, Terms
 from labkeep.operations import holds, rules
-from labkeep.operations.deletions import decode_id
-from labkeep.operations.projects import resolve
 from labkeep.storage import policies as store
 from labkeep.storage import retention as inventory
-from labkeep.storage.pages import decode_cursor, encode_cursor
-from labkeep.storage.retention import Position, Reach
+from labkeep.storage.retention import Reach
 from labkeep.storage.transaction import Tx
 
 
@@ -130,113 +118,3 @@ def _theirs(tx: Tx, actor: Actor, other: View, going: Sequence[Subject]) -> Iter
             yield subject.id, other.judge.decide(selected[subject.id])
         elif floor := other.judge.floor(subject):
             yield subject.id, Decision(subject.id, subject.kind, Action.keep, floor, True)
-
-
-# --- previews ---------------------------------------------------------------------------------------------------------
-
-
-class _Shown(NamedTuple):
-    """How much of a preview is asked for."""
-
-    show: str
-    limit: int
-    start: Position | None
-    runs_at: datetime | None = None
-
-
-def preview(tx: Tx, actor: Actor, command: PreviewPolicy) -> PolicyPreview:
-    """Who would go by a policy in this workspace, and why; nothing happens. The counts come with the first page."""
-    require(actor, "policy.read")
-    policy = store.get(tx, actor, command.id)
-    look = Look(policy.name, policy.id, store.terms_of(policy.body, tx.now), policy.project_id, command.at or tx.now)
-    return _preview(tx, actor, look, _shown(command, policy.next_run_at))
-
-
-def preview_draft(tx: Tx, actor: Actor, command: PreviewDraft) -> PolicyPreview:
-    """Who would go by a policy that is not stored."""
-    require(actor, "policy.read")
-    project_id = None if command.project is None else resolve(tx, actor, command.project).id
-    look = Look("draft", None, core_terms.parse(command.body, tx.now), project_id, command.at or tx.now)
-    return _preview(tx, actor, look, _shown(command, None))
-
-
-def _shown(command: PreviewPolicy | PreviewDraft, runs_at: datetime | None) -> _Shown:
-    start = None
-    if command.cursor is not None:
-        place, last = decode_cursor(command.cursor, tuple[int, str])
-        start = Position(max(0, place), decode_id(last))
-    return _Shown(command.show, command.limit, start, runs_at)
-
-
-def _preview(tx: Tx, actor: Actor, look: Look, shown: _Shown) -> PolicyPreview:
-    for kind in look.terms.kinds:
-        require(actor, f"{kind}.read")
-    tally, items, last, cursor = _Tally(), list[PolicyDecision](), Position(), None
-    for subject, decision, at in _decided(tx, actor, survey(tx, actor, look), shown.start):
-        tally.add(subject, decision)
-        if not _is_shown(decision, shown.show):
-            continue
-        if len(items) < shown.limit:
-            items.append(_as_item(subject, decision))
-            last = at
-        elif cursor is None:
-            cursor = encode_cursor(*last)
-            if shown.start is not None:  # the first page counts on, to the end
-                break
-    return tally.preview(look, shown, items, cursor)
-
-
-def _decided(
-    tx: Tx, actor: Actor, known: Survey, start: Position | None
-) -> Iterator[tuple[Subject, Decision, Position]]:
-    for batch, end in inventory.batches(tx, actor, known.view.reach, start):
-        for subject, decision in zip(batch, decide(tx, actor, known, batch, looking=True), strict=True):
-            yield subject, decision, Position(end.place, subject.id)
-
-
-def _is_shown(decision: Decision, show: str) -> bool:
-    return show == "all" or (decision.action == Action.keep) == (show == "kept")
-
-
-def _as_item(subject: Subject, decision: Decision) -> PolicyDecision:
-    return PolicyDecision(
-        id=subject.id,
-        kind=str(subject.kind),
-        type=subject.type,
-        name=subject.name,
-        project_id=subject.project_id,
-        bytes=subject.bytes,
-        created_at=subject.created_at,
-        action=str(decision.action),
-        reasons=[Why(reason.rule, reason.text) for reason in decision.reasons],
-    )
-
-
-class _Tally:
-    """The counts of a preview."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, Counter[str]] = {}
-        self.bytes = 0
-
-    def add(self, subject: Subject, decision: Decision) -> None:
-        self.counts.setdefault(str(decision.action), Counter())[str(subject.kind)] += 1
-        if decision.action != Action.keep:
-            self.bytes += subject.bytes
-
-    def preview(self, look: Look, shown: _Shown, items: list[PolicyDecision], cursor: str | None) -> PolicyPreview:
-        first = shown.start is None
-        everything = first and bool(self.counts) and str(Action.keep) not in self.counts
-        warning = "the policy takes everything that it is about: no rule keeps anything"
-        return PolicyPreview(
-            sentence=describe(look.terms),
-            at=look.at,
-            runs_at=shown.runs_at,
-            items=items,
-            next=cursor,
-            considered=sum(count.total() for count in self.counts.values()) if first else 0,
-            counts={action: dict(count) for action, count in sorted(self.counts.items())} if first else {},
-            bytes=self.bytes if first else 0,
-            takes_everything=everything,
-            warnings=[warning] if everything else [],
-        )

@@ -121,7 +121,8 @@ def _owners(s: Subject) -> Iterator[Problem | int]:
             select(1).where(i.organization_id == table.c.organization_id, i.id == owner, i.state != State.purged)
         )
         yield s.connection.execute(select(func.count()).select_from(table)).scalar_one()
-        for id, count in s.connection.execute(select(owner, func.count()).where(~there).group_by(owner)):
+        lost = select(owner, func.count()).where(owner.is_not(None), ~there)  # a policy may belong to no project
+        for id, count in s.connection.execute(lost.group_by(owner)):
             yield Problem(
                 "owners", f"{table.name} {id}", f"{count} rows without their object", f"delete them from {table.name}"
             )

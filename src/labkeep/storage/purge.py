@@ -29,6 +29,7 @@ OWNED: tuple[tuple[Table[Any], str], ...] = (
     (t.links, "source_id"),
     (t.links, "target_id"),
     (t.deletion_bindings, "item_id"),
+    (t.policies, "project_id"),
     (t.projects, "id"),
     (t.runs, "id"),
     (t.documents, "id"),

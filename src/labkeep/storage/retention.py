@@ -25,6 +25,9 @@ from labkeep.storage.transaction import Tx
 BATCH = 2_000
 """Objects looked at in one statement."""
 
+WRITABLE = (State.active,)
+"""The states in which rows can be taken out of something."""
+
 
 class Reach(NamedTuple):
     """What a policy can get hold of: by its terms, in one project or in the whole workspace, at one moment."""
@@ -170,3 +173,19 @@ def _with_bonds(tx: Tx, actor: Actor, found: list[Subject]) -> list[Subject]:
         else one
         for one in found
     ]
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def old_rows(tx: Tx, actor: Actor, owner_id: str, before: datetime, after: str) -> Iterator[tuple[str, datetime, int]]:
+    """Id, time and bytes of the current rows of an owner that appeared before a moment, by id from ``after`` on."""
+    r = t.rows.c
+    mine = (r.organization_id == actor.organization_id, r.owner_id == owner_id, r.next_xact.is_(None))
+    query = select(r.id, r.created_at, r.size).where(*mine, r.deleted.is_(False), r.created_at < before)
+    while True:
+        found = tx.execute(query.where(r.id > after).order_by(r.id).limit(BATCH)).all()
+        yield from ((row[0], row[1], row[2]) for row in found)
+        if len(found) < BATCH:
+            return
+        after = found[-1][0]

@@ -12,9 +12,10 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.errors import Conflict, Gone, LabkeepError, NotFound, Refused, Stale
 from labkeep.core.faults import reach
-from labkeep.operations import Store, policy_runs, retention
-from labkeep.operations.policy_runs import Blocked, Ended, Found, Run, Search, Some, Step, actor_of
+from labkeep.operations import Store, policy_runs, retention, row_retention
+from labkeep.operations.policy_runs import Blocked, Ended, Found, Run, Search, Some, SomeRows, Step, actor_of
 from labkeep.operations.retention import Survey
+from labkeep.operations.row_retention import RowSearch
 from labkeep.worker import jobs
 from labkeep.worker.jobs import NOBODY, Progress
 
@@ -47,8 +48,9 @@ def policy(store: Store, job: Job, progress: Progress) -> Json:
         return {"note": "the policy or its project is not there any more"}
     considered, kept, note = 0, 0, ""
     try:
+        settle = _settle_rows if run.look.terms.about_rows else _settle
         for workspace_id in run.workspaces:
-            last = _settle(store, actor_of(run.policy, workspace_id), run, progress)
+            last = settle(store, actor_of(run.policy, workspace_id), run, progress)
             considered, kept = considered + last.considered, kept + last.kept
     except Changed:
         note = "the policy was changed while it ran: the rest is left to its next run"
@@ -99,6 +101,34 @@ def _walk(store: Store, actor: Actor, run: Run, known: Survey, progress: Progres
         if found.next is None:
             return total
         start = found.next
+
+
+def _settle_rows(store: Store, actor: Actor, run: Run, progress: Progress) -> Pass:
+    considered = kept = 0
+    start = None
+    while True:
+        found = store.database.read(row_retention.next_rows, actor, RowSearch(run.look, start))
+        considered, kept = considered + found.considered, kept + found.kept
+        if found.ids:
+            _remove_rows(store, actor, SomeRows(run, found.owner_id, found.ids), progress)
+        progress.keep()
+        if found.next is None:
+            return Pass(considered, kept)
+        start = found.next
+
+
+def _remove_rows(store: Store, actor: Actor, some: SomeRows, progress: Progress) -> None:
+    try:
+        removed = store.database.write(policy_runs.remove_rows, actor, some)
+    except (Conflict, Refused) as error:
+        if not isinstance(error, Gone | NotFound):
+            store.database.write(policy_runs.note_blocked, actor, Blocked(some.run, [some.owner_id], error.code))
+            reach("policy.noted")
+        return
+    if removed is None:
+        raise Changed
+    reach("policy.applied")
+    progress.advance(removed)
 
 
 def _apply(store: Store, actor: Actor, some: Some, progress: Progress) -> int:

@@ -18,10 +18,13 @@ from labkeep.core.commands import (
     ItemVerb,
     ListAudit,
     ListDeletions,
+    ReadRows,
+    RowIn,
     Selection,
     SetLock,
     UpdateProject,
     UpdateRun,
+    WriteRows,
 )
 from labkeep.core.commands_holds import SetHold
 from labkeep.core.commands_policies import (
@@ -49,10 +52,13 @@ from labkeep.operations import (
     environments,
     holds,
     policies,
+    policy_previews,
     policy_runs,
     projects,
     retention,
     retention_limits,
+    row_retention,
+    rows,
     runs,
 )
 from labkeep.server import make_worker
@@ -87,7 +93,7 @@ class Lab(NamedTuple):
         return made
 
     def preview(self, policy: Policy, **options: Any) -> PolicyPreview:
-        found: PolicyPreview = self.ask(retention.preview, PreviewPolicy(id=policy.id, **options))
+        found: PolicyPreview = self.ask(policy_previews.preview, PreviewPolicy(id=policy.id, **options))
         return found
 
     def going(self, policy: Policy) -> list[str]:
@@ -218,7 +224,7 @@ def test_another_workspace_sees_the_organizations_policies_and_not_ours(lab: Lab
     for actor in (neighbour, stranger):
         for operation, command in (
             (policies.get, Get(id=own.id)),
-            (retention.preview, PreviewPolicy(id=own.id)),
+            (policy_previews.preview, PreviewPolicy(id=own.id)),
             (policies.list_reports, ListReports(id=own.id)),
             (policies.get_report, Get(id=report.id)),
         ):
@@ -288,10 +294,10 @@ def test_a_preview_comes_in_pages(lab: Lab) -> None:
 
 def test_a_draft_can_be_looked_at_before_it_is_a_policy(lab: Lab) -> None:
     old = lab.run(40)
-    shown = lab.ask(retention.preview_draft, PreviewDraft(body={"older_than": "30d"}, project=lab.project.name))
+    shown = lab.ask(policy_previews.preview_draft, PreviewDraft(body={"older_than": "30d"}, project=lab.project.name))
     assert [item.id for item in shown.items] == [old]
     with pytest.raises(Invalid, match="older_than"):
-        lab.ask(retention.preview_draft, PreviewDraft(body={"older_than": "30 days"}))
+        lab.ask(policy_previews.preview_draft, PreviewDraft(body={"older_than": "30 days"}))
 
 
 def test_the_best_of_each_project_are_kept(lab: Lab) -> None:
@@ -594,3 +600,75 @@ def test_the_table_says_what_is_kept_where_and_for_how_long(lab: Lab) -> None:
     first = lab.ask(retention_limits.table, ListLimits(limit=2))
     rest = lab.ask(retention_limits.table, ListLimits(limit=100, cursor=first.next))
     assert [*first.items, *rest.items] == lines
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def write_rows(lab: Lab, owner: str, **scores: float) -> None:
+    sent = [RowIn(id=id, data={"scores": {"exact": score}}) for id, score in scores.items()]
+    lab.do(rows.write, WriteRows(id=owner, rows=sent))
+
+
+def rows_of(lab: Lab, owner: str) -> set[str]:
+    return {row.id for row in lab.ask(rows.read, ReadRows(id=owner)).items}
+
+
+def test_old_rows_go_and_means_are_counted_again(lab: Lab) -> None:
+    run, other = lab.run(), lab.run(tags=("paper",), status="running")
+    for owner in (run, other):
+        write_rows(lab, owner, a=0.0, b=0.5)
+    lab.clock.advance(days=40)
+    write_rows(lab, run, c=1.0)
+    policy = lab.policy("logs", kinds=["row"], older_than="30d", keep_tagged=["paper"])
+    assert policy.sentence.startswith("Trash rows of runs and documents created more than 30 days ago, but keep")
+    shown = lab.preview(policy)
+    assert [(item.id, item.kind) for item in shown.items] == [("a", "row"), ("b", "row")]
+    assert shown.counts == {"keep": {"row": 2}, "trash": {"row": 2}}
+    report = lab.work(policy)
+    assert (report.counts, report.body["kept"]) == ({"trash": {"row": 2}}, 2)
+    assert (rows_of(lab, run), rows_of(lab, other)) == ({"c"}, {"a", "b"})
+    assert lab.ask(rows.stats, Get(id=run)).scores == {"exact": 1.0}
+    assert lab.work(policy).counts == {}
+
+
+def test_the_newest_rows_of_each_owner_are_kept(lab: Lab) -> None:
+    owners = [lab.run(), lab.run()]
+    for id in "abcd":
+        for owner in owners:
+            write_rows(lab, owner, **{id: 1.0})
+        lab.clock.advance(hours=1)
+    lab.clock.advance(days=40)
+    policy = lab.policy(kinds=["row"], rows_of=["run"], older_than="30d", keep_last=2)
+    page = lab.preview(policy, limit=3)
+    assert page.counts == {"keep": {"row": 4}, "trash": {"row": 4}}
+    assert [item.id for item in page.items + lab.preview(policy, limit=3, cursor=page.next).items] == [*"abab"]
+    assert lab.work(policy).counts == {"trash": {"row": 4}}
+    assert [rows_of(lab, owner) for owner in owners] == [{"c", "d"}, {"c", "d"}]
+
+
+def test_rows_of_what_is_held_or_locked_stay(lab: Lab) -> None:
+    held, locked, kept = lab.run(), lab.run(), lab.run(config={"lr": 1})
+    for owner in (held, locked, kept):
+        write_rows(lab, owner, a=1.0)
+    lab.do(holds.set_, SetHold(matter="a case", ids=[held]))
+    lab.do(deletions.set_lock, SetLock(id=locked, locked=True))
+    lab.clock.advance(days=40)
+    policy = lab.policy(kinds=["row"], older_than="30d")
+    lab.policy("floor", action="keep", kinds=["run"], minimum_keep="1y")
+    assert lab.work(policy).counts == {"trash": {"row": 1}}
+    assert [rows_of(lab, owner) for owner in (held, locked, kept)] == [{"a"}, {"a"}, set()]
+
+
+def test_rows_that_somebody_wrote_anew_in_the_meantime_are_looked_at_again(lab: Lab) -> None:
+    run = lab.run()
+    write_rows(lab, run, a=1.0)
+    lab.clock.advance(days=40)
+    policy = lab.policy(kinds=["row"], older_than="30d")
+    started = lab.do(policy_runs.run, RunPolicy(id=policy.id))
+    under = lab.do(policy_runs.begin, policy_runs.Step(policy.id, started.report_id))
+    found = lab.ask(row_retention.next_rows, row_retention.RowSearch(under.look, None))
+    assert (found.owner_id, found.ids, found.next) == (run, ["a"], None)
+    lab.do(deletions.set_lock, SetLock(id=run, locked=True))
+    assert lab.do(policy_runs.remove_rows, policy_runs.SomeRows(under, run, ["a"])) == 0
+    assert rows_of(lab, run) == {"a"}

@@ -34,6 +34,7 @@ from labkeep.core.commands import (
     UpdateProject,
     WriteRows,
 )
+from labkeep.core.commands_policies import CreatePolicy
 from labkeep.core.entities import Deletion, Item, Project
 from labkeep.core.errors import NotFound
 from labkeep.core.lifecycle import OnDelete, State, Status
@@ -47,6 +48,7 @@ from labkeep.operations import (
     environments,
     files,
     history,
+    policies,
     projects,
     purges,
     rows,
@@ -162,6 +164,8 @@ def populate(lab: Lab, name: str) -> tuple[Project, list[str]]:
     lab.do(
         artifacts.create_version, CreateArtifactVersion(project=project.id, name=CANARY, files=[entry], run_id=run.id)
     )
+    said = {"older_than": "90d", "q": f'config.note = "{CANARY}"', "tags": [CANARY]}
+    lab.do(policies.create, CreatePolicy(name=CANARY, body=said, project=project.id, enabled=False))
     assert lab.work() == 1  # seals the history
     hot = lab.do(runs.create, CreateRun(project=project.id, status=Status.finished))
     lab.store.database.seal_min_rows = 1_000
