@@ -62,7 +62,22 @@ def a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source(client: L
     assert again.digest == gone.digest
 
 
+def several_writers_made_one_version(client: Labkeep, _server: LiveServer) -> None:
+    """s42."""
+    project = newest(client, "s42-")
+    whole = client.artifacts.resolve(project.id, "together:whole")
+    paths = [file.path for file in client.files.list(whole.id)]
+    assert paths == [".wandb/manifest.json", *(f"deep/{n}.bin" for n in range(3)), *(f"part-{n}.txt" for n in range(3))]
+    assert client.files.read(whole.id, "deep/1.bin") == b"deep/1.bin of 1"
+    (collection,) = [each for each in client.artifacts.list(project.id) if each.name == "together"]
+    assert [each.name for each in client.artifacts.versions(collection.id)] == ["v0"]
+    refs = client.artifacts.resolve(project.id, "refs:v0").extra["references"]
+    assert {"s3://bucket/key/model.bin", "hdfs://cluster/other.bin"} <= {each["digest"] for each in refs}
+    assert client.artifacts.resolve(project.id, "kept", type="checkpoint").type == "checkpoint"
+
+
 WANDB = {
     "wandb-s40_media": media_are_files_of_the_run_and_never_run_here,
+    "wandb-s42_artifact_life": several_writers_made_one_version,
     "wandb-s41_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
 }

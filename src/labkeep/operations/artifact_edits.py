@@ -6,26 +6,31 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from sqlalchemy import update
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, Key, Name, Tags, Text
 from labkeep.core.entities import Artifact, ArtifactVersion, Item, Json, Project
 from labkeep.core.ids import Id
+from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge
 from labkeep.operations import artifacts, drafts
 from labkeep.operations.artifact_searches import Held, Home
 from labkeep.operations.artifacts import LATEST
+from labkeep.operations.projects import READABLE
 from labkeep.storage import index, records
+from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
 
 class EditVersion(Command, frozen=True, kw_only=True):
-    """``metadata`` and ``aliases`` replace what is there; ``extra`` merges deeply."""
+    """``metadata`` and ``aliases`` replace what is there; ``extra`` merges deeply. ``ttl_s``: see `drafts.StartDraft`."""
 
     id: Id
     description: Text | UnsetType = UNSET
     metadata: Json | UnsetType = UNSET
     extra: Json | UnsetType = UNSET
+    ttl_s: int | UnsetType | None = UNSET
     aliases: Tags | UnsetType = UNSET
     add_tags: Tags = ()
     remove_tags: Tags = ()
@@ -43,6 +48,8 @@ def edit_version(tx: Tx, actor: Actor, command: EditVersion) -> Held:
         fields["extra"] = merge(before.extra, command.extra)
     after = records.save(tx, before, msgspec.structs.replace(before, **fields))
     index.change(tx, before, after)
+    if command.ttl_s is not UNSET and not drafts.is_draft(after):
+        drafts.expire(tx, after, command.ttl_s)
     if command.aliases is not UNSET and not drafts.is_draft(after):
         wanted = artifacts.check_aliases(command.aliases)
         gone = [alias for alias in after.aliases if alias not in wanted and alias != LATEST]
@@ -74,7 +81,17 @@ def edit_collection(tx: Tx, actor: Actor, command: EditCollection) -> Home:
         records.check_handle(tx, Artifact, actor, parent_id=before.parent_id, handle=name, type=type)
         fields["handle"] = name
     after = records.save(tx, before, msgspec.structs.replace(before, **fields))
+    if type != before.type:
+        _retype_versions(tx, after)
     return Home(after, records.get(tx, Project, actor, after.parent_id))
+
+
+def _retype_versions(tx: Tx, collection: Artifact) -> None:
+    """Versions carry the type of their collection, those in the trash too."""
+    c = t.items.c
+    mine = (c.organization_id == collection.organization_id, c.parent_id == collection.id)
+    changed = update(t.items).where(*mine, c.kind == Kind.artifact_version, c.state.in_(READABLE))
+    tx.execute(changed.values(type=collection.type, version=c.version + 1, updated_at=tx.now))
 
 
 def _tags(item: Item, add: Tags, remove: Tags) -> tuple[str, ...]:

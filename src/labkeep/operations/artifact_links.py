@@ -24,7 +24,7 @@ from labkeep.operations import artifacts, deletions, drafts, environments
 from labkeep.operations.artifact_searches import Held, hold
 from labkeep.operations.artifacts import LATEST, PORTFOLIO
 from labkeep.operations.projects import resolve
-from labkeep.storage import blob_refs, index, records
+from labkeep.storage import blob_refs, data_keys, index, records
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -58,12 +58,22 @@ def link(tx: Tx, actor: Actor, command: LinkVersion) -> Held:
     if is_link(source):
         source = records.get(tx, ArtifactVersion, actor, source.extra[SOURCE])
     project = resolve(tx, actor, command.project, create=True)
+    _check_apart(tx, source, project)
     portfolio = _portfolio(tx, actor, project, command.name, source.type)
     known = _member(tx, actor, portfolio, source.id)
     if known is None:
         known = _new_link(tx, actor, portfolio, source)
         aliases = (*aliases, LATEST)
     return Held(artifacts.move_aliases(tx, actor, known, aliases, ()), portfolio, project)
+
+
+def _check_apart(tx: Tx, source: ArtifactVersion, project: Project) -> None:
+    """Contents of a project that encrypts stay in it: erasing its key has to be the end of them."""
+    if source.project_id == project.id:
+        return
+    for id in (source.project_id, project.id):
+        if id is not None and data_keys.encrypts(tx, project.organization_id, id):
+            raise Conflict("a project that encrypts keeps its contents apart from others: link within the project")
 
 
 def is_link(version: ArtifactVersion) -> bool:

@@ -28,7 +28,7 @@ from labkeep.core.commands import (
     Text,
 )
 from labkeep.core.entities import Artifact, ArtifactVersion, File, Json, Project
-from labkeep.core.errors import Illegal, Invalid, NotFound
+from labkeep.core.errors import Conflict, Illegal, Invalid, NotFound
 from labkeep.core.ids import Id
 from labkeep.core.lifecycle import LIVE, Kind
 from labkeep.core.merge import merge
@@ -50,12 +50,23 @@ _DRAFT = "draft"
 CLIENT_ID, FOREIGN_DIGEST = "foreign.client_id", "foreign.digest"
 """Paths of the index: what a version is called, and what its content is, by whoever made it."""
 
+SHARED = "foreign.shared_id"
+"""Path of the index: what the several makers of one version call it."""
+
+STARTED, EXPIRES = "foreign.started_at", "foreign.expires_at"
+"""Paths of the index, in Unix seconds: since when there is a draft, and until when a version is wanted."""
+
+PARTS = "parts"
+"""Key of ``extra`` under which a version of several makers has the digests of what each of them brought."""
+
 
 class StartDraft(Command, frozen=True, kw_only=True):
     """A draft for the collection ``name``, which is made when missing.
 
     ``digest`` is the maker's own digest of the content: a version that has it already is answered instead.
     ``client_id`` is what the maker calls the draft: sending the same again makes no second one.
+    ``shared_id`` is what several makers call one draft of the collection that all of them fill.
+    ``ttl_s`` is how long the version is wanted, in seconds from now.
     """
 
     project: Ref
@@ -63,6 +74,8 @@ class StartDraft(Command, frozen=True, kw_only=True):
     type: Name
     digest: Key
     client_id: Key = ""
+    shared_id: Key = ""
+    ttl_s: int | None = None
     run: Key = ""
     """Handle of the run, in the same project, that makes it."""
     description: Text = ""
@@ -85,10 +98,9 @@ def start(tx: Tx, actor: Actor, command: StartDraft) -> Held:
     aliases = tuple(alias for alias in artifacts.check_aliases(command.aliases) if alias != LATEST)
     project = resolve(tx, actor, command.project, create=True)
     collection = artifacts.collection_for(tx, actor, project, _as_version(command, project))
-    same = find_indexed(tx, actor, project, FOREIGN_DIGEST, command.digest, collection)
-    if same is not None:
-        return Held(artifacts.move_aliases(tx, actor, same, aliases, ()), collection, project)
-    known = find_indexed(tx, actor, project, CLIENT_ID, command.client_id) if command.client_id else None
+    known = _known(tx, actor, command, collection, project)
+    if known is not None and not is_draft(known):
+        return Held(artifacts.move_aliases(tx, actor, known, aliases, ()), collection, project)
     if known is not None:
         return Held(known, collection, project)
     run_id = sessions.find(tx, actor, project.name, command.run).id if command.run else None
@@ -96,9 +108,43 @@ def start(tx: Tx, actor: Actor, command: StartDraft) -> Held:
         tx, actor, collection, command, {"collection_id": collection.id, "run_id": run_id, "aliases": aliases}
     )
     records.insert_items(tx, [draft])
-    if command.client_id:
-        index.put(tx, draft, {CLIENT_ID: command.client_id})
+    index.put(tx, draft, {STARTED: tx.now.timestamp(), **_names(command, collection)})
     return Held(draft, collection, project)
+
+
+def _names(command: StartDraft, collection: Artifact) -> dict[str, str]:
+    found = {CLIENT_ID: command.client_id} if command.client_id else {}
+    return found | ({SHARED: f"{collection.id}:{command.shared_id}"} if command.shared_id else {})
+
+
+def _known(tx: Tx, actor: Actor, command: StartDraft, collection: Artifact, project: Project) -> ArtifactVersion | None:
+    """The draft or version that is asked for already: of the same content, of the same maker, or of all its makers."""
+    if command.shared_id:
+        return _shared(tx, actor, command, collection, project)
+    same = find_indexed(tx, actor, project, FOREIGN_DIGEST, command.digest, collection)
+    if same is not None or not command.client_id:
+        return same
+    return find_indexed(tx, actor, project, CLIENT_ID, command.client_id)
+
+
+def _shared(
+    tx: Tx, actor: Actor, command: StartDraft, collection: Artifact, project: Project
+) -> ArtifactVersion | None:
+    """What several makers fill, with this one among them. Conflict when it was committed without this one's part."""
+    found = find_indexed(tx, actor, project, SHARED, _names(command, collection)[SHARED])
+    if found is None:
+        return None
+    if not is_draft(found):
+        if command.digest in found.extra.get(PARTS, ()):
+            return found
+        raise Conflict(
+            f"{collection.name}:{found.name} was committed before this part of it came: use another distributed id"
+        )
+    plan = found.extra[_DRAFT]
+    parts = list(dict.fromkeys([*plan[PARTS], command.digest]))
+    aliases = list(dict.fromkeys([*plan["aliases"], *command.aliases]))
+    mine = {**plan, PARTS: parts, "aliases": [alias for alias in aliases if alias != LATEST]}
+    return records.save(tx, found, msgspec.structs.replace(found, extra={**found.extra, _DRAFT: mine}))
 
 
 def _as_version(command: StartDraft, project: Project) -> CreateArtifactVersion:
@@ -118,7 +164,10 @@ def _draft(tx: Tx, actor: Actor, collection: Artifact, command: StartDraft, plan
         description=command.description,
         tags=tuple(dict.fromkeys(command.tags)),
         metadata=command.metadata,
-        extra={**command.extra, _DRAFT: {**plan, "digest": command.digest}},
+        extra={
+            **command.extra,
+            _DRAFT: {**plan, "digest": command.digest, PARTS: [command.digest], "ttl_s": command.ttl_s},
+        },
         dialect=command.dialect,
         created_by=actor.name,
         created_at=tx.now,
@@ -139,6 +188,14 @@ def find_indexed(
         query = query.where(c.parent_id == collection.id)
     found = records.fetch(tx, ArtifactVersion, query.order_by(c.id.desc()).limit(1))
     return found[0] if found else None
+
+
+def expire(tx: Tx, version: ArtifactVersion, ttl_s: int | None) -> None:
+    """Note until when a version is wanted: so many seconds from when it was made; None is for good."""
+    if ttl_s is None or ttl_s <= 0:
+        index.drop(tx, version, [EXPIRES])
+    else:
+        index.put(tx, version, {EXPIRES: version.created_at.timestamp() + ttl_s})
 
 
 # --- files of a draft -------------------------------------------------------------------------------------------------
@@ -230,11 +287,12 @@ def annotate(tx: Tx, actor: Actor, command: AnnotateDraft) -> ArtifactVersion:
 class CommitDraft(Command, frozen=True, kw_only=True):
     """Make a draft a version with exactly these files. ``kept`` are paths of the draft that stay beside them.
 
-    ``extra`` merges deeply.
+    ``extra`` merges deeply. ``digest`` is the maker's own digest of the content, when it is another than at the start.
     """
 
     id: Id
     extra: Json = {}
+    digest: Key = ""
     entries: list[ManifestEntry]
     kept: list[FilePath] = []
 
@@ -252,12 +310,15 @@ def commit(tx: Tx, actor: Actor, command: CommitDraft) -> Held:
     kept = [uploaded[path] for path in command.kept if path in uploaded]
     _replace_files(tx, actor, draft, manifest, kept)
     name = f"v{collection.latest}"
+    if len(plan[PARTS]) > 1:
+        draft = msgspec.structs.replace(draft, extra={**draft.extra, PARTS: plan[PARTS]})
     extra = merge({key: value for key, value in draft.extra.items() if key != _DRAFT}, command.extra)
     if manifest.references:
         extra["references"] = [msgspec.to_builtins(entry) for entry in manifest.references]
     version = msgspec.structs.replace(
         draft,
         parent_id=collection.id,
+        type=collection.type,
         name=name,
         handle=name,
         number=collection.latest,
@@ -268,7 +329,9 @@ def commit(tx: Tx, actor: Actor, command: CommitDraft) -> Held:
     )
     version = records.save(tx, draft, version)
     index.add(tx, [version])
-    index.put(tx, version, {FOREIGN_DIGEST: plan["digest"]})
+    index.put(tx, version, {FOREIGN_DIGEST: command.digest or plan["digest"]})
+    index.drop(tx, version, [STARTED])
+    expire(tx, version, plan["ttl_s"])
     records.save(tx, collection, msgspec.structs.replace(collection, latest=collection.latest + 1))
     tx.audit(actor, "artifact_version.created", version.id, digest=version.digest, files=len(manifest.blobs))
     version = artifacts.move_aliases(tx, actor, version, (*plan["aliases"], LATEST), ())

@@ -16,7 +16,7 @@ from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
 from labkeep.operations import Store, checkpoints, encryption, history, history_files, jobs, purges, upkeep
 from labkeep.operations.jobs import Turn
-from labkeep.worker import evidence, policies, telling
+from labkeep.worker import evidence, expiry, policies, telling
 from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
@@ -167,7 +167,9 @@ SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "tell_webhooks": (2.0, telling.look),
     "forget_deliveries": (86_400.0, telling.forget),
     "run_policies": (30.0, policies.run_due),
+    "trash_expired": (300.0, expiry.trash_expired),
     "tidy": (3600.0, tidy),
+    "drop_drafts": (3600.0, expiry.drop_drafts),
     "drop_strays": (86_400.0, drop_strays),
 }
 """name -> (seconds between two times, function); all of them once at the start."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from labkeep.core.commands import GetFile, ItemVerb, ResolveArtifact
 from labkeep.core.entities import ArtifactVersion, File, Json
-from labkeep.core.errors import InUse, Invalid, NotFound, Unsupported
+from labkeep.core.errors import InUse, Invalid, NotFound
 from labkeep.dialects.wandb import manifests
-from labkeep.dialects.wandb.artifacts import by_id, mine
-from labkeep.dialects.wandb.context import Context, global_id, own_id
+from labkeep.dialects.wandb.artifacts import Part, by_id, mine
+from labkeep.dialects.wandb.context import Context, global_id, own_id, parts_of
 from labkeep.dialects.wandb.files import DRAFT, links
 from labkeep.dialects.wandb.graphql import Resolvers
 from labkeep.dialects.wandb.projects import connection
@@ -28,14 +29,17 @@ def create(_root: None, context: Context, input: Json) -> Json:
     kept: Json = {"digest": input["digest"]}
     if input.get("historyStep") is not None:
         kept["historyStep"] = input["historyStep"]
-    if (input.get("ttlDurationSeconds") or 0) > 0:
-        kept["ttl"] = input["ttlDurationSeconds"]
+    ttl = input.get("ttlDurationSeconds") or 0
+    if ttl > 0:
+        kept["ttl"] = ttl
     asked = StartDraft(
         project=input["projectName"],
         name=name,
         type=input["artifactTypeName"],
         digest=input["digest"],
         client_id=input.get("clientID") or "",
+        shared_id=input.get("distributedID") or "",
+        ttl_s=ttl if ttl > 0 else None,
         run=input.get("runName") or "",
         description=input.get("description") or "",
         metadata=parse_object(input["metadata"], "metadata") if input.get("metadata") else {},
@@ -56,7 +60,7 @@ def create_manifest(_root: None, context: Context, input: Json) -> Json:
     id = own_id("Artifact", input["artifactID"])
     kind = input.get("type") or "FULL"
     if kind == "PATCH":
-        raise Unsupported("artifacts that several processes put together are not supported by this server")
+        return {"artifactManifest": Part(_manifest_upload(context, id), secrets.token_hex(16))}
     if kind == "INCREMENTAL":
         base = own_id("Artifact", input["baseArtifactID"]) if input.get("baseArtifactID") else ""
         context.write(drafts.annotate, AnnotateDraft(id=id, extra={DIALECT: {"base": base}}))
@@ -65,10 +69,12 @@ def create_manifest(_root: None, context: Context, input: Json) -> Json:
 
 def update_manifest(_root: None, context: Context, input: Json) -> Json:
     """Another link to upload the manifest with."""
-    return {"artifactManifest": _manifest_upload(context, own_id("ArtifactManifest", input["artifactManifestID"]))}
+    id, *part = parts_of("ArtifactManifest", input["artifactManifestID"], 2)
+    held = _manifest_upload(context, own_id("ArtifactManifest", id))
+    return {"artifactManifest": Part(held, part[0]) if part else held}
 
 
-def _manifest_upload(context: Context, id: str) -> Any:
+def _manifest_upload(context: Context, id: str) -> Held:
     return context.read(drafts.find, drafts.FindDraft(id=id))
 
 
@@ -112,18 +118,26 @@ def commit(_root: None, context: Context, input: Json) -> Json:
 
 
 def _commit(context: Context, upload: drafts.Upload) -> CommitDraft:
-    if manifests.PATH not in upload.files:
+    facts: Json = {"base": None}
+    parts = manifests.parts(upload.files)
+    if parts:
+        data = manifests.joined(_read(context, file) for file in parts)
+        upload.files[manifests.PATH] = _put_manifest(context, upload.version, data)
+        facts["digest"] = manifests.digest_of(manifests.parse(data))
+    elif manifests.PATH in upload.files:
+        data = _read(context, upload.files[manifests.PATH])
+    else:
         raise Invalid("the artifact has no manifest yet: upload it, then commit again", path="manifest")
-    data = _read(context, upload.files[manifests.PATH])
     if "base" in mine(upload.version):
         data = _on_base(context, upload.version, data)
     manifest = manifests.parse(data)
     elsewhere: dict[tuple[str, str], File] = {}
     for birth in manifests.births(manifest, upload.files):
         elsewhere.update(_born(context, birth))
-    facts = {"size": manifests.size_of(manifest), "base": None}
+    facts["size"] = manifests.size_of(manifest)
     return CommitDraft(
         id=upload.version.id,
+        digest=facts.get("digest", ""),
         entries=manifests.entries(manifest, upload.files, elsewhere),
         kept=[manifests.PATH],
         extra={DIALECT: facts},
@@ -148,10 +162,14 @@ def _on_base(context: Context, version: ArtifactVersion, data: bytes) -> bytes:
     if manifests.PATH not in below.files:
         return data
     data = manifests.merged(_read(context, below.files[manifests.PATH]), data)
+    _put_manifest(context, version, data)
+    return data
+
+
+def _put_manifest(context: Context, version: ArtifactVersion, data: bytes) -> File:
     stored = files.put(context.store, context.actor, files.UploadTo(id=version.id), data)
     put = PutDraftFile(id=version.id, path=manifests.PATH, digest=stored.digest, media_type="application/json")
-    context.write(drafts.put_file, put)
-    return data
+    return context.write(drafts.put_file, put)
 
 
 def _born(context: Context, birth: str) -> dict[tuple[str, str], File]:
@@ -191,6 +209,7 @@ def update(_root: None, context: Context, input: Json) -> Json:
     if input.get("ttlDurationSeconds") is not None:
         ttl = input["ttlDurationSeconds"]
         changes["extra"] = {DIALECT: {"ttl": ttl if ttl > 0 else None}}
+        changes["ttl_s"] = ttl if ttl > 0 else None
     asked = EditVersion(
         id=own_id("Artifact", input["artifactID"]),
         add_tags=_tag_names(input.get("tagsToAdd")),

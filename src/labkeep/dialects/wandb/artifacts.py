@@ -42,6 +42,13 @@ class TypeOf(NamedTuple):
     project: Project
 
 
+class Part(NamedTuple):
+    """The manifest of one of several makers of a version, and its own name."""
+
+    held: Held
+    name: str
+
+
 def version_id(held: Held) -> str:
     """The global id of a version."""
     return global_id("Artifact", held.version.id)
@@ -237,22 +244,28 @@ def manifest(held: Held, _context: Context) -> Held | None:
     return None if drafts.is_draft(held.version) else held
 
 
-def manifest_file(held: Held, context: Context) -> Json:
+def manifest_file(of: Held | Part, context: Context) -> Json:
     """Where the manifest can be had, or put as long as the version is a draft.
 
     It is the one that the client uploaded, or is made up when it is asked for.
     """
+    held = _held(of)
+    path = manifests.part_path(of.name) if isinstance(of, Part) else manifests.PATH
     draft = drafts.is_draft(held.version)
     purpose = DRAFT if draft else "" if "digest" in mine(held.version) else MADE_UP
-    [url] = links(context, "put" if draft else "get", [(held.version.id, manifests.PATH)], purpose)
+    [url] = links(context, "put" if draft else "get", [(held.version.id, path)], purpose)
     return {
-        "id": global_id("File", held.version.id, manifests.PATH),
+        "id": global_id("File", held.version.id, path),
         "name": "wandb_manifest.json",
         "directUrl": url,
         "uploadUrl": url if draft else None,
         "sizeBytes": 0,
         "uploadHeaders": [],
     }
+
+
+def _held(of: Held | Part) -> Held:
+    return of.held if isinstance(of, Part) else of
 
 
 # --- lineage ----------------------------------------------------------------------------------------------------------
@@ -360,8 +373,10 @@ RESOLVERS: Resolvers = {
         ),
     },
     "ArtifactManifest": {
-        "id": lambda held, _context: global_id("ArtifactManifest", held.version.id),
-        "digest": lambda held, _context: mine(held.version).get("digest"),
+        "id": lambda of, _context: global_id(
+            "ArtifactManifest", _held(of).version.id, *([of.name] if isinstance(of, Part) else [])
+        ),
+        "digest": lambda of, _context: mine(_held(of).version).get("digest"),
         "file": manifest_file,
     },
     "VersionedArtifactConnection": {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +16,13 @@ from labkeep.core.errors import Invalid
 
 PATH = ".wandb/manifest.json"
 """Where the client's manifest lies among the files of a version, so that it goes when they go."""
+
+
+PARTS = ".wandb/parts/"
+"""Where the manifests of several makers of one version lie until it is committed."""
+
+
+_PART = re.compile(r"[0-9a-f]{32}")
 
 
 class Entry(msgspec.Struct, frozen=True, rename={"birth": "birthArtifactID"}):
@@ -44,6 +53,35 @@ def merged(below: bytes, above: bytes) -> bytes:
     parse(below), parse(above)
     base, top = msgspec.json.decode(below), msgspec.json.decode(above)
     return msgspec.json.encode({**top, "contents": {**base["contents"], **top["contents"]}})
+
+
+def part_path(part: str) -> str:
+    """Where the manifest of one of several makers lies. Invalid for what is no name of a part."""
+    if not _PART.fullmatch(part):
+        raise Invalid(f"{part[:40]!r} is not the id of a manifest", path="artifactManifestID")
+    return f"{PARTS}{part}.json"
+
+
+def parts(uploaded: Mapping[str, File]) -> list[File]:
+    """The manifests of several makers, in the order in which they came."""
+    found = [file for path, file in uploaded.items() if path.startswith(PARTS)]
+    return sorted(found, key=lambda file: (file.created_at, file.path))
+
+
+def joined(manifests: Iterable[bytes]) -> bytes:
+    """One manifest of all: where two name the same path, the later one counts."""
+    first, *others = manifests
+    for other in others:
+        first = merged(first, other)
+    return first
+
+
+def digest_of(manifest: Manifest) -> str:
+    """The client's digest of a manifest: MD5 in hex over its paths and their digests."""
+    hasher = hashlib.md5(b"wandb-artifact-manifest-v1\n", usedforsecurity=False)
+    for path, entry in sorted(manifest.contents.items()):
+        hasher.update(f"{path}:{entry.digest}\n".encode())
+    return hasher.hexdigest()
 
 
 def entries(
