@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -154,6 +154,8 @@ def _running(candidate: Candidate) -> str:
 
 
 def _needed(candidate: Candidate) -> str:
+    if not candidate.dependents:
+        return ""
     restricting = [dependent for dependent in candidate.dependents if dependent.restricts]
     if not restricting:
         return ""
@@ -180,12 +182,23 @@ GUARDS: tuple[Guard, ...] = (
 """Everything that keeps an object where it is, in the order of precedence."""
 
 
+def guards_of(verb: Verb, options: Options) -> tuple[Guard, ...]:
+    """The guards that matter for ``verb``, with what the caller allows."""
+    overridden = {"on_running=stop": options.stop_running, "force": options.force}
+    return tuple(
+        guard
+        for guard in GUARDS
+        if verb in guard.verbs and options.asker in guard.stops and not overridden.get(guard.override)
+    )
+
+
 def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | None:
     """Why ``candidate`` must stay as it is, by the first guard that says so; None when it may go."""
-    overridden = {"on_running=stop": options.stop_running, "force": options.force}
-    for guard in GUARDS:
-        if verb not in guard.verbs or options.asker not in guard.stops or overridden.get(guard.override):
-            continue
+    return _first(guards_of(verb, options), candidate)
+
+
+def _first(guards: Sequence[Guard], candidate: Candidate) -> Blocker | None:
+    for guard in guards:
         reason = guard.why(candidate)
         if reason:
             what = f"{candidate.type or candidate.kind} {candidate.name} {reason}"
@@ -195,9 +208,12 @@ def blocker(verb: Verb, candidate: Candidate, options: Options) -> Blocker | Non
 
 def seen(candidate: Candidate) -> str:
     """What was looked at of a candidate: states and versions are part of it, so any edit in between is noticed."""
+    plain = f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}"
+    if not candidate.dependents and not candidate.holds and candidate.young is None:  # nearly all of them
+        return plain
     needed = "".join(f" {dependent.id}" for dependent in candidate.dependents)
     kept = "".join(f" {keep.id}" for keep in candidate.holds) + ("" if candidate.young is None else " young")
-    return f"{candidate.id} {candidate.version} {candidate.state} {candidate.status}{needed}{kept}"
+    return f"{plain}{needed}{kept}"
 
 
 class Planner:
@@ -220,6 +236,7 @@ class Planner:
         """Projects that something goes from, or that go themselves."""
         self.unbinds: list[Json] = []
         self.blockers: list[Blocker] = []
+        self._guards = guards_of(verb, options)
         self._hash = hashlib.sha256(msgspec.json.encode([str(verb), options.stop_running, options.force]))
 
     def add(self, candidate: Candidate) -> bool:
@@ -233,16 +250,21 @@ class Planner:
             if candidate.deletion_id is not None and len(self.held) < SHOWN:
                 self.held.add(candidate.deletion_id)
             return False
-        reason = blocker(self.verb, candidate, self.options)
+        reason = self.why(candidate)
         if reason is not None:
             self.blocked += 1
             if len(self.blockers) < SHOWN:
                 self.blockers.append(reason)
             return False
-        self._count(candidate)
+        self.count(candidate)
         return True
 
-    def _count(self, candidate: Candidate) -> None:
+    def why(self, candidate: Candidate) -> Blocker | None:
+        """Why ``candidate`` must stay as it is; None when it may go."""
+        return _first(self._guards, candidate)
+
+    def count(self, candidate: Candidate) -> None:
+        """Count one candidate that goes."""
         self.counts[str(candidate.kind)] += 1
         self.bytes += candidate.bytes
         self.homes.add(candidate.project_id or candidate.id)

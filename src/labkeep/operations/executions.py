@@ -16,7 +16,7 @@ import msgspec
 
 from labkeep.core.access import Actor
 from labkeep.core.commands_jobs import JobItem
-from labkeep.core.deletion import FROM, WANTED, Candidate, Options, Planner, blocker, event_of, parse_options, seen
+from labkeep.core.deletion import FROM, WANTED, Candidate, Planner, event_of, parse_options, seen
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import PAST, State, Verb
 from labkeep.operations import protection
@@ -169,7 +169,7 @@ def move(tx: Tx, _actor: Actor, command: Move) -> Moved | None:
     if batch is None:
         return Moved(job.wanted)
     asked = Asked.of(job)
-    work = _Work(tx, asked, batch, _judge(tx, asked, batch))
+    work = _Work(tx, asked, batch, _judge(tx, asked, batch), job.total)
     more = _PERFORM[asked.verb](work)
     rows.settle(tx, batch)
     result = _add_up(job.result, asked.verb, work, more)
@@ -193,6 +193,7 @@ class _Work(NamedTuple):
     asked: Asked
     batch: Batch
     judged: _Judged
+    total: int
 
     @property
     def actor(self) -> Actor:
@@ -216,8 +217,7 @@ class _Work(NamedTuple):
 
 
 def _judge(tx: Tx, asked: Asked, batch: Batch) -> _Judged:
-    options = parse_options(asked.command.on_running, asked.command.force, asked.asker)
-    planner = Planner(asked.verb, options)
+    planner = Planner(asked.verb, parse_options(asked.command.on_running, asked.command.force, asked.asker))
     scope = Scope(asked.verb, FROM[asked.verb], applying=True)
     waiting = inventory.waiting(tx, asked.actor, batch, scope)
     found = {one.id: one for one in protection.guarded(tx, asked.actor, waiting, asked.verb, looking=False)}
@@ -225,9 +225,9 @@ def _judge(tx: Tx, asked: Asked, batch: Batch) -> _Judged:
     going: list[Candidate] = []
     left: list[JobItem] = []
     for id, was in batch.seen.items():
-        stays = _stays(asked.verb, options, found.get(id), was, living.get(id, 0))
+        stays = _stays(planner, found.get(id), was, living.get(id, 0))
         if stays is None:
-            planner.add(found[id])
+            planner.count(found[id])
             going.append(found[id])
         else:
             left.append(JobItem(item_id=id, outcome=stays[0], reason=stays[1]))
@@ -235,15 +235,15 @@ def _judge(tx: Tx, asked: Asked, batch: Batch) -> _Judged:
     return _Judged(going, left, planner)
 
 
-def _stays(verb: Verb, options: Options, candidate: Candidate | None, was: str, living: int) -> tuple[str, str] | None:
+def _stays(planner: Planner, candidate: Candidate | None, was: str, living: int) -> tuple[str, str] | None:
     """Outcome and reason of what stays as it is; None for what goes. Reasons hold ids and no names."""
     if candidate is None:
         return "stale", "is gone"
-    if candidate.state in WANTED[verb]:
+    if candidate.state in WANTED[planner.verb]:
         return "already", f"is {candidate.state}"
-    if candidate.state not in FROM[verb]:
+    if candidate.state not in FROM[planner.verb]:
         return "stale", f"is {candidate.state} now"
-    reason = blocker(verb, candidate, options)
+    reason = planner.why(candidate)
     if reason is not None:
         needed = ", ".join(f"{one.type} {one.id}" for one in candidate.dependents[:5])
         what = f"{candidate.type or candidate.kind} {candidate.name} "
@@ -263,7 +263,10 @@ def _add_up(before: Json, verb: Verb, work: _Work, more: Json) -> Json:
     counts: Counter[str] = Counter(before.get("counts", {}))
     counts.update(judged.planner.counts)
     after = {"outcomes": dict(outcomes), "counts": dict(counts), "bytes": before.get("bytes", 0) + judged.planner.bytes}
-    lists = {name: [*before.get(name, ()), *entries][:1_000] for name, entries in more.items()}
+    lists = {
+        name: [*before.get(name, ()), *(e for e in entries if e not in before.get(name, ()))][:1_000]
+        for name, entries in more.items()
+    }
     return {**before, **after, **lists}
 
 
@@ -289,7 +292,7 @@ def _trash(work: _Work) -> Json:
 
 def _archive(work: _Work) -> Json:
     state = State.archived if work.asked.verb == Verb.archive else State.active
-    store.set_state(work.tx, work.actor, [one.id for one in work.judged.going], state)
+    rows.set_state(work.tx, work.actor, state, work.batch)
     work.audit(dict(work.judged.planner.counts), None)
     return {}
 
@@ -307,20 +310,17 @@ def _restore(work: _Work) -> Json:
 
 def _restore_some(work: _Work, deletion: Deletion, ids: list[str]) -> list[Json]:
     tx, actor = work.tx, work.actor
-    held = store.Held.of(tx, actor, deletion.id, ids)
-    names = {id: name for id, name in work.asked.names.items() if id in set(ids)}
+    held = store.Held.among_those(tx, actor, deletion.id, work.batch.query())
+    names = {id: work.asked.names[id] for id in ids if id in work.asked.names} if work.asked.names else {}
     store.rename_members(tx, actor, names, held)
     stuck = {id: f"its {kind} {home} is not there" for id, kind, home in store.homeless(tx, held)}
     stuck |= {id: f"its name is taken by {by}: restore it under another" for id, by in store.taken_names(tx, held)}
     if stuck:
         _keep(work, stuck, "blocked")
-        ids = [id for id in ids if id not in stuck]
-        if not ids:
-            return []
-        held = store.Held.of(tx, actor, deletion.id, ids)
+        held = store.Held.among_those(tx, actor, deletion.id, work.batch.query())
     store.move_back(tx, actor, deletion, held)
     work.audit(held.counts, deletion)
-    return store.rebind(tx, actor, deletion.id, ids)
+    return store.rebind(tx, actor, deletion.id, held.ids) if held.ids else []
 
 
 def _purge(work: _Work) -> Json:
@@ -330,9 +330,17 @@ def _purge(work: _Work) -> Json:
         if deletion.state not in ("trashed", "purging", "purged"):
             _keep(work, dict.fromkeys(ids, f"its deletion is {deletion.state}"), "stale")
             continue
-        outcome = purge_members(work.tx, work.actor, deletion, ids, work.asked.command.reason)
+        some = None if _is_whole(work, deletion) else ids
+        outcome = purge_members(work.tx, work.actor, deletion, some, work.asked.command.reason)
         job_ids += outcome.job_ids
     return {"job_ids": job_ids}
+
+
+def _is_whole(work: _Work, deletion: Deletion) -> bool:
+    """Whether all that ``deletion`` holds is to be purged by this job: then that is one purge, with one record."""
+    if deletion.state != "trashed" or sum(deletion.counts.values()) > work.total:
+        return False
+    return rows.waiting_of(work.tx, work.batch, deletion.id) == store.count_held(work.tx, work.actor, deletion.id)
 
 
 def _by_deletion(going: Iterable[Candidate]) -> list[tuple[str, list[str]]]:

@@ -312,6 +312,18 @@ class Held(NamedTuple):
     deletion_id: str
     members: Sequence[DeletionMember] | None
     counts: dict[str, int]
+    within: Select[Any] | None = None
+    """Of some of it, their ids as a query, where there is one."""
+
+    @classmethod
+    def among_those(cls, tx: Tx, actor: Actor, deletion_id: str, within: Select[Any]) -> Held:
+        """What is still there of the ids that ``within`` selects, whatever else the deletion holds."""
+        m = t.deletion_members.c
+        mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
+        rows = tx.execute(select(*MEMBER_COLUMNS).where(*mine, m.item_id.in_(within)).order_by(m.item_id))
+        members = [DeletionMember(**row) for row in rows.mappings()]
+        some = Counter(str(member.kind) for member in members)
+        return cls(actor.organization_id, deletion_id, members, dict(sorted(some.items())), within)
 
     @classmethod
     def of(cls, tx: Tx, actor: Actor, deletion_id: str, ids: Collection[str]) -> Held:
@@ -334,14 +346,15 @@ class Held(NamedTuple):
         """The ids of all that the deletion holds (that was in one of ``states``)."""
         m = t.deletion_members.c
         mine = (m.organization_id == self.organization_id, m.deletion_id == self.deletion_id, m.outcome == "trashed")
-        return select(m.item_id).where(*mine, *([m.previous_state.in_(states)] if states else []))
+        query = select(m.item_id).where(*mine, *([m.previous_state.in_(states)] if states else []))
+        return query if self.within is None else query.where(m.item_id.in_(self.within))
 
     def among(self, column: ColumnElement[str], *states: State) -> Iterator[ColumnElement[bool]]:
         """Conditions that together say that ``column`` names a member (that was in one of ``states``).
 
         One condition when all comes back, whatever the number; else one for each part of the ids.
         """
-        if self.members is None:
+        if self.members is None or self.within is not None:
             yield column.in_(self.query(*states))
             return
         ids = [member.item_id for member in self.members if not states or member.previous_state in states]
@@ -472,7 +485,9 @@ def move_back(tx: Tx, actor: Actor, deletion: Deletion, held: Held) -> None:
     some = [()] if held.members is None else [(condition,) for condition in held.among(m.item_id)]
     for which in some:
         tx.execute(update(t.deletion_members).where(*belongs, *which).values(outcome="restored"))
-    if count_held(tx, actor, deletion.id) == 0:
+    # By the objects, which have left the index of the deletion, and not by its members, which stay.
+    left = (c.organization_id == actor.organization_id, c.deletion_id == deletion.id, c.state == State.trashed)
+    if tx.execute(select(c.id).where(*left).limit(1)).first() is None:
         change(tx, deletion, state="restored", restored_at=tx.now)
 
 

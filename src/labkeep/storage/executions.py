@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, and_, delete, func, select, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Page
@@ -132,6 +132,23 @@ def move_to_trash(tx: Tx, actor: Actor, deletion: Deletion, batch: Batch) -> Non
     mine = (c.organization_id == actor.organization_id, c.id.in_(batch.query()), c.state.in_(LIVE))
     moved = {"state": State.trashed, "deletion_id": deletion.id, "version": c.version + 1, "updated_at": tx.now}
     tx.execute(update(t.items).where(*mine).values(moved))
+
+
+def set_state(tx: Tx, actor: Actor, state: State, batch: Batch) -> None:
+    """Archive or unarchive what is left of a batch."""
+    c = t.items.c
+    moved = {"state": state, "version": c.version + 1, "updated_at": tx.now}
+    mine = (c.organization_id == actor.organization_id, c.id.in_(batch.query()))
+    tx.execute(update(t.items).where(*mine).values(moved))
+
+
+def waiting_of(tx: Tx, batch: Batch, deletion_id: str) -> int:
+    """How much of what a deletion holds the job has before it."""
+    c, i = t.job_items.c, t.items.c
+    mine = (c.organization_id == batch.organization_id, c.job_id == batch.job_id, c.outcome.in_(WAITING))
+    joined = t.job_items.join(t.items, and_(i.organization_id == c.organization_id, i.id == c.item_id))
+    query = select(func.count()).select_from(joined).where(*mine, i.deletion_id == deletion_id)
+    return int(tx.execute(query).scalar_one())
 
 
 def list_items(tx: Tx, job: Job, command: ListJobItems) -> Page[JobItem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import starmap
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -32,14 +33,13 @@ _SOURCE = t.items.outerjoin(
 ).outerjoin(
     t.documents, and_(t.items.c.organization_id == t.documents.c.organization_id, t.items.c.id == t.documents.c.id)
 )
-_NAMES = (
-    *("id", "kind", "type", "name", "handle", "state", "version", "bytes", "locked"),
-    *("deletion_id", "project_id", "parent_id"),
-)
-_COLUMNS: list[Column[Any]] = [t.items.c[name] for name in _NAMES]
 _STATUS = func.coalesce(type_coerce(t.runs.c.status, Text), t.documents.c.status, "")
-_RAW: list[Any] = [*[type_coerce(column, NullType()) for column in _COLUMNS], _STATUS]
+_NAMES = Candidate.__struct_fields__[:13]
+"""What comes from the tables themselves, in the order of the fields."""
+_COLUMNS: list[Column[Any] | None] = [t.items.c.get(name) for name in _NAMES]
+_RAW: list[Any] = [_STATUS if column is None else type_coerce(column, NullType()) for column in _COLUMNS]
 _SELECT = select(*_RAW).select_from(_SOURCE)
+assert [name for name, column in zip(_NAMES, _COLUMNS, strict=True) if column is None] == ["status"]
 
 
 class Scope(NamedTuple):
@@ -275,13 +275,13 @@ def _fetch(
     if scope.applying:
         query = query.with_for_update(of=t.items)
     rows = decode_rows(tx.execute(query).all(), _decoders(tx.database))
-    found = [Candidate(**dict(zip(_NAMES, row, strict=False)), status=row[-1]) for row in rows]
+    found = list(starmap(Candidate, rows))
     return _with_dependents(tx, actor, found, roots, also) if scope.verb == Verb.trash else found
 
 
 @cache
 def _decoders(database: str) -> list[Converter | None]:
-    return [*[decoder(column.type, database) for column in _COLUMNS], None]
+    return [None if column is None else decoder(column.type, database) for column in _COLUMNS]
 
 
 def _with_dependents(
@@ -421,8 +421,12 @@ class Freed:
     def add(self, tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
         """Take in what ``ids`` refer to."""
         b = t.blobs.c
-        for part in deletions.parts(ids):
-            for table, owner in ((t.files, t.files.c.owner_id), (t.segments, t.segments.c.run_id)):
+        for table, owner in ((t.files, t.files.c.owner_id), (t.segments, t.segments.c.run_id)) if ids else ():
+            near = (table.c.organization_id == actor.organization_id, owner.between(min(ids), max(ids)))
+            # Most objects have none, which one look tells; the ids of a batch lie close together.
+            if tx.execute(select(owner).where(*near).limit(1)).first() is None:
+                continue
+            for part in deletions.parts(ids):
                 mine = (table.c.organization_id == actor.organization_id, owner.in_(part))
                 counted = (
                     select(table.c.digest, func.count().label("refs")).where(*mine).group_by(table.c.digest).subquery()
