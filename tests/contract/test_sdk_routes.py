@@ -110,6 +110,9 @@ METHODS: dict[tuple[str, str], str] = {
     ("POST", "/webhooks/{id}/test"): "webhooks.test",
     ("GET", "/webhooks/{id}/deliveries"): "webhooks.deliveries",
     ("POST", "/webhooks/{id}/replay"): "webhooks.replay",
+    ("GET", "/rules"): "rules.get",
+    ("PATCH", "/rules/workspace"): "rules.set_workspace",
+    ("PATCH", "/rules/organization"): "rules.set_organization",
     ("GET", "/holds"): "holds.list",
     ("POST", "/holds"): "holds.set",
     ("POST", "/holds/preview"): "holds.preview",
@@ -182,7 +185,7 @@ SAMPLES: dict[str, Any] = {
     "what": "trash",
     "verb": "trash",
     **{name: ["t"] for name in ("tags", "add_tags", "remove_tags", "aliases", "add", "remove")},
-    **{name: {"a": 1} for name in ("config", "summary", "metadata", "settings", "extra", "body")},
+    **{name: {"a": 1} for name in ("config", "summary", "metadata", "settings", "extra", "body", "rules")},
     **{name: [ID] for name in ("ids",)},
 }
 """A value for each parameter that does not take just any text."""

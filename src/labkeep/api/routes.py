@@ -17,6 +17,7 @@ from labkeep.core import commands_holds as h
 from labkeep.core import commands_jobs as j
 from labkeep.core import commands_policies as cp
 from labkeep.core import commands_proof as p
+from labkeep.core import commands_rules as cr
 from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
@@ -43,6 +44,7 @@ from labkeep.operations import (
     receipts,
     retention_limits,
     rows,
+    rules,
     runs,
     usage,
     webhooks,
@@ -265,6 +267,21 @@ LIFECYCLE = [
     _read("/items/{id}", c.Get, deletions.get_item, e.Item, "Get any object by id"),
 ]
 
+RULES = [
+    _read("/rules", cr.GetRules, rules.get, cr.RulesInForce, "Rules of the lifecycle, level by level"),
+    _write(
+        "PATCH", "/rules/workspace", cr.SetRules, rules.set_workspace, cr.RulesInForce, "Change the workspace's rules"
+    ),
+    _write(
+        "PATCH",
+        "/rules/organization",
+        cr.SetRules,
+        rules.set_organization,
+        cr.RulesInForce,
+        "Change the organization's rules",
+    ),
+]
+
 HOLDS = [
     _read("/holds", h.ListHolds, holds.list_, c.Page[e.Hold], "List legal holds"),
     _write("POST", "/holds", h.SetHold, holds.set_, e.Hold, "Set a legal hold", 201),
@@ -363,6 +380,7 @@ ENDPOINTS: list[Endpoint] = [
     *FILES,
     *ENVIRONMENTS,
     *LIFECYCLE,
+    *RULES,
     *HOLDS,
     *RECEIPTS,
     *POLICIES,

@@ -31,6 +31,7 @@ SECTIONS = {
         "lock": "labkeep.cli.lifecycle:lock",
         "unlock": "labkeep.cli.lifecycle:unlock",
         "hold": "labkeep.cli.holds:hold",
+        "rules": "labkeep.cli.rules:rules",
         "trashed": "labkeep.cli.deletions:trashed",
         "deletions": "labkeep.cli.deletions:deletions",
         "policy": "labkeep.cli.policies:policy",

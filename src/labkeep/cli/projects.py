@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from labkeep.cli import options
@@ -10,6 +12,7 @@ from labkeep.cli.command import Group, pass_session
 from labkeep.cli.lifecycle import verb_command
 from labkeep.cli.options import listed, window
 from labkeep.cli.output import Column
+from labkeep.cli.rules import given, rule_options
 from labkeep.cli.session import Session
 
 
@@ -53,14 +56,14 @@ def list_projects(session: Session, query: str | None, order: str | None, state:
 @click.argument("name")
 @click.option("--description", metavar="TEXT", help="What it is about.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be given several times.")
-@click.option("--grace-days", type=click.IntRange(0, 3650), help="Days that what is trashed here can be restored.")
+@rule_options
 @click.option("--exist-ok", is_flag=True, help="Answer the project that has the name, instead of refusing.")
 @pass_session
 def create_project(
-    session: Session, name: str, description: str | None, tags: tuple[str, ...], grace_days: int | None, exist_ok: bool
+    session: Session, /, name: str, description: str | None, tags: tuple[str, ...], exist_ok: bool, **rules: Any
 ) -> None:
     """Make the project NAME; prints its id."""
-    settings = None if grace_days is None else {"grace_days": grace_days}
+    settings = given(rules) or None
     made = session.client.projects.create(
         name, description=description, tags=tags, settings=settings, exist_ok=exist_ok
     )

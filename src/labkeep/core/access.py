@@ -28,6 +28,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "project.trash": Role.maintainer,
     "project.purge": Role.owner,
     "rules.write": Role.maintainer,
+    "rules.write_organization": Role.owner,
     "hold.read": Role.maintainer,
     "hold.set": Role.maintainer,
     "hold.lift": Role.owner,
@@ -61,7 +62,7 @@ AGENT_DENIED = frozenset(
     | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write", "webhook.write"}
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
-    | {"policy.write", "policy.write_organization"}
+    | {"policy.write", "policy.write_organization", "rules.write_organization"}
 )
 """Permissions that a key with the agent flag never has, whatever its role."""
 
@@ -81,6 +82,9 @@ class Actor(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] = ()
     client: str = ""
     request_id: str = ""
+    reason: str = ""
+    """Why, as the request's headers say it: for whatever the request itself gives no reason for."""
+    ticket: str = ""
 
     @property
     def name(self) -> str:

@@ -770,6 +770,7 @@ class PurgeDeletion(Command, frozen=True, kw_only=True):
 
     id: Id
     reason: Text = ""
+    ticket: Key = ""
 
 
 class ListDeletions(Paged, frozen=True, kw_only=True):

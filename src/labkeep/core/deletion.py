@@ -279,6 +279,11 @@ class Planner:
                 self.unbinds.append(unbound)
 
     @property
+    def removes(self) -> bool:
+        """Whether somebody removes something on a user's word, for which there may have to be a reason."""
+        return self.verb in (Verb.trash, Verb.purge) and self.options.asker == Origin.user
+
+    @property
     def hash(self) -> str:
         """What applying must name: the same world and the same wishes give the same hash."""
         return self._hash.hexdigest()

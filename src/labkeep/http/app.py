@@ -18,6 +18,7 @@ from labkeep.core.errors import LabkeepError
 from labkeep.http.auth import KeyRing
 from labkeep.http.errors import Encode, handlers, incident
 from labkeep.operations import Store
+from labkeep.operations.reasons import HEADERS
 
 Identify = Callable[[KeyRing, Request], Awaitable[Actor]]
 """How an edge finds out who asks: reads its own header, asks the key ring."""
@@ -89,12 +90,19 @@ class _Guard:
     async def _actor(self, request: Request, request_id: str) -> Actor:
         actor = await self._identify(self._keyring, request)
         client = request.headers.get("labkeep-client") or request.headers.get("user-agent", "")
-        return msgspec.structs.replace(actor, client=_plain(client), request_id=_plain(request_id))
+        said = {name: _said(request.headers.get(header, "")) for name, header in HEADERS.items()}
+        return msgspec.structs.replace(actor, client=_plain(client), request_id=_plain(request_id), **said)
 
 
 def _below(request: Request, prefixes: tuple[str, ...]) -> bool:
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return bool(prefixes) and path.startswith(prefixes)
+
+
+def _said(text: str) -> str:
+    """A sentence in a header, which may be UTF-8."""
+    text = text.encode("latin-1", "replace").decode("utf-8", "replace")
+    return "".join(char for char in text[:2_000] if char.isprintable()).strip()
 
 
 def _plain(text: str) -> str:

@@ -14,12 +14,13 @@ from labkeep.core.entities import Artifact, ArtifactVersion, Item, Json, Project
 from labkeep.core.ids import Id
 from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge
-from labkeep.operations import artifacts, drafts
+from labkeep.operations import artifacts, drafts, holds
 from labkeep.operations.artifact_searches import Held, Home
 from labkeep.operations.artifacts import LATEST
 from labkeep.operations.projects import READABLE
 from labkeep.storage import index, records
 from labkeep.storage import tables as t
+from labkeep.storage.holds import lasting
 from labkeep.storage.transaction import Tx
 
 
@@ -46,13 +47,18 @@ def edit_version(tx: Tx, actor: Actor, command: EditVersion) -> Held:
             fields[name] = value
     if command.extra is not UNSET:
         fields["extra"] = merge(before.extra, command.extra)
-    after = records.save(tx, before, msgspec.structs.replace(before, **fields))
+    after = msgspec.structs.replace(before, **fields)
+    if _loses(before, after):
+        holds.refuse(tx, actor, [before.id], "changed")
+    after = records.save(tx, before, after)
     index.change(tx, before, after)
     if command.ttl_s is not UNSET and not drafts.is_draft(after):
         drafts.expire(tx, after, command.ttl_s)
     if command.aliases is not UNSET and not drafts.is_draft(after):
         wanted = artifacts.check_aliases(command.aliases)
         gone = [alias for alias in after.aliases if alias not in wanted and alias != LATEST]
+        if gone:
+            holds.refuse(tx, actor, [before.id], "changed")
         after = artifacts.move_aliases(tx, actor, after, [alias for alias in wanted if alias != LATEST], gone)
     return drafts.held(tx, actor, after)
 
@@ -80,9 +86,10 @@ def edit_collection(tx: Tx, actor: Actor, command: EditCollection) -> Home:
     if (name, type) != (before.name, before.type):
         records.check_handle(tx, Artifact, actor, parent_id=before.parent_id, handle=name, type=type)
         fields["handle"] = name
-    after = records.save(tx, before, msgspec.structs.replace(before, **fields))
-    if type != before.type:
-        _retype_versions(tx, after)
+    with lasting(tx, before):
+        after = records.save(tx, before, msgspec.structs.replace(before, **fields))
+        if type != before.type:
+            _retype_versions(tx, after)
     return Home(after, records.get(tx, Project, actor, after.parent_id))
 
 
@@ -92,6 +99,12 @@ def _retype_versions(tx: Tx, collection: Artifact) -> None:
     mine = (c.organization_id == collection.organization_id, c.parent_id == collection.id)
     changed = update(t.items).where(*mine, c.kind == Kind.artifact_version, c.state.in_(READABLE))
     tx.execute(changed.values(type=collection.type, version=c.version + 1, updated_at=tx.now))
+
+
+def _loses(before: Item, after: Item) -> bool:
+    """Whether something that was written down is not there any more."""
+    replaced = any(getattr(before, name) not in ("", {}, getattr(after, name)) for name in ("description", "metadata"))
+    return replaced or not set(before.tags) <= set(after.tags)
 
 
 def _tags(item: Item, add: Tags, remove: Tags) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from labkeep.core.entities import Artifact, ArtifactVersion, File, Json, Project
 from labkeep.core.errors import Conflict, Illegal, Invalid, NotFound
 from labkeep.core.ids import check_id
 from labkeep.core.lifecycle import LIVE, Kind, State, parse_state
+from labkeep.operations import holds
 from labkeep.operations.files import clean_media_type, clean_path
 from labkeep.operations.projects import READABLE, states_for
 from labkeep.operations.projects import resolve as resolve_project
@@ -222,6 +223,8 @@ def set_aliases(tx: Tx, actor: Actor, command: SetAliases) -> ArtifactVersion:
     collection = records.get_writable(tx, Artifact, actor, version.parent_id)
     add = check_aliases(command.add)
     newest = newest_of(tx, actor, collection)
+    if not set(version.aliases).isdisjoint(command.remove):
+        holds.refuse(tx, actor, [version.id], "changed")
     if LATEST in command.remove or (LATEST in add and newest is not None and newest.id != version.id):
         raise Illegal(f"{LATEST!r} always is the newest version of {collection.name}: it moves by itself")
     return move_aliases(tx, actor, version, add, command.remove)

@@ -37,7 +37,7 @@ from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, State, Verb
-from labkeep.operations import protection
+from labkeep.operations import protection, reasons
 from labkeep.operations.handovers import hand_over, key_of
 from labkeep.operations.plans import Applied, Large, at_once, fold, parse_verb, restorable_until
 from labkeep.operations.projects import resolve, states_for
@@ -81,6 +81,8 @@ def apply(tx: Tx, actor: Actor, command: Apply, *, asker: Origin = Origin.user) 
     ``asker`` is on whose word: a policy and an erasure request are stopped by less or by more than a user is.
     """
     verb = parse_verb(command.verb)
+    reason, ticket = reasons.of(actor, command.reason, command.ticket)
+    command = msgspec.structs.replace(command, reason=reason, ticket=ticket)
     try:
         if verb == Verb.trash:
             return _trash(tx, actor, command, asker)
@@ -111,7 +113,7 @@ def _trash(tx: Tx, actor: Actor, command: Apply, asker: Origin) -> Outcome:
         items.extend({"id": c.id, "kind": str(c.kind), "name": c.name, "outcome": "trashed"} for c in going[:room])
         bound.extend(c for c in going if c.dependents)
 
-    fold(tx, actor, command.selection, planner, take, at_once=at_once(tx, command))
+    fold(tx, actor, command.selection, planner, take, at_once=at_once(tx, command), words=applied.words)
     until = restorable_until(tx, actor, planner)
     applied.check(tx, actor, until)
     if not planner.counts:
@@ -231,7 +233,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
 
     # What one deletion holds is purged by a job anyway.
     limit = None if selected and verb == Verb.purge else at_once(tx, command)
-    fold(tx, actor, command.selection, planner, take, at_once=limit)
+    fold(tx, actor, command.selection, planner, take, at_once=limit, words=applied.words)
     applied.check(tx, actor)
     outcomes = []
     # The newest first: what was trashed before its container comes back after it.
@@ -241,7 +243,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
             outcomes.append(restore(tx, actor, asked))
         else:
             deletion = store.get(tx, actor, deletion_id, lock=True)
-            outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason))
+            outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason, command.ticket))
     counts, already = dict(planner.counts), planner.already
     return msgspec.structs.replace(_together(verb, outcomes), counts=counts, bytes=planner.bytes, already=already)
 
@@ -380,8 +382,10 @@ def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
     What may not be purged now stays in the trash, in a deletion of its own; Held when that is all of it.
     """
     deletion = store.get(tx, actor, command.id, lock=True)
+    reason, ticket = reasons.of(actor, command.reason, command.ticket)
     if deletion.state != "trashed":
-        return purge_members(tx, actor, deletion, None, command.reason)
+        return purge_members(tx, actor, deletion, None, reason, ticket)
+    reasons.require(tx, actor, store.homes(tx, actor, deletion.id), reason, ticket)
     kept: dict[str, Keep] = {}
     outcomes = []
     for deletion_id, ids in {deletion.id: None, **store.inside(tx, actor, deletion.id)}.items():
@@ -389,14 +393,16 @@ def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
         staying, going = protection.parted(tx, actor, part, ids)
         kept |= staying
         if going is None or going:
-            outcomes.append(purge_members(tx, actor, part, going, command.reason))
+            outcomes.append(purge_members(tx, actor, part, going, reason, ticket))
     if not outcomes:
         raise protection.refusal(tx, actor, kept)
     shown = [{"id": id, "outcome": "kept", "reason": keep.reason} for id, keep in sorted(kept.items())[:SHOWN_ITEMS]]
     return msgspec.structs.replace(_together(Verb.purge, outcomes), deletion_id=outcomes[0].deletion_id, items=shown)
 
 
-def purge_members(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str) -> Outcome:
+def purge_members(
+    tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | None, reason: str, ticket: str = ""
+) -> Outcome:
     """Purge what ``deletion`` holds, or only ``ids`` of it, which become a deletion of their own."""
     held = store.Held.of(tx, actor, deletion.id, ids or [])
     _require_all(actor, deletion, held.counts, Verb.purge)
@@ -412,9 +418,8 @@ def purge_members(tx: Tx, actor: Actor, deletion: Deletion, ids: list[str] | Non
     store.change(tx, deletion, state="purging", purged_by=actor.name, commitment=commitment)
     job_id = store.enqueue_purge(tx, actor, deletion, sum(held.counts.values()))
     for kind, count in held.counts.items():
-        tx.audit(
-            actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, reason=reason, commitment=commitment
-        )
+        why = {"reason": reason, "ticket": ticket, "commitment": commitment}
+        tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, **why)
     return Outcome(
         verb="purge", counts=held.counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
     )

@@ -25,7 +25,7 @@ from labkeep.core.errors import AlreadyExists, Invalid, NotFound
 from labkeep.core.ids import check_id, is_id
 from labkeep.core.lifecycle import LIVE, Kind
 from labkeep.operations.projects import edits, resolve, states_for
-from labkeep.storage import index, records, search
+from labkeep.storage import holds, index, records, search
 from labkeep.storage import tables as t
 from labkeep.storage.data_keys import Box
 from labkeep.storage.pages import cut, decode_cursor
@@ -141,9 +141,10 @@ def update(tx: Tx, actor: Actor, command: UpdateDocument) -> Document:
     if command.name is not UNSET and command.name != before.name and before.handle == before.name:
         records.check_handle(tx, Document, actor, parent_id=before.parent_id, handle=command.name, type=before.type)
         changes["handle"] = command.name
-    after = records.save(tx, before, msgspec.structs.replace(before, **changes))
-    if after is not before:
+    with holds.lasting(tx, before):
+        after = records.save(tx, before, msgspec.structs.replace(before, **changes))
         index.change(tx, before, after)
+    if after is not before:
         tx.audit(actor, "document.updated", after.id, fields=sorted(changes))
     return after
 

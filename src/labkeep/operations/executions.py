@@ -69,7 +69,7 @@ def check(tx: Tx, _actor: Actor, command: Check) -> Checked:
             applied.freed.add(tx, actor, [candidate.id for candidate in going])
         command.sink([Waiting(one.id, rows.turn_of(verb, one.kind), _digest(one)) for one in going])
 
-    fold(tx, actor, asked.command.selection, planner, take, applying=False)
+    fold(tx, actor, asked.command.selection, planner, take, applying=False, words=applied.words)
     until = restorable_until(tx, actor, planner) if verb == Verb.trash else None
     applied.check(tx, actor, until)
     if verb == Verb.restore and asked.deletion_id is not None and not asked.names:
@@ -330,8 +330,8 @@ def _purge(work: _Work) -> Json:
         if deletion.state not in ("trashed", "purging", "purged"):
             _keep(work, dict.fromkeys(ids, f"its deletion is {deletion.state}"), "stale")
             continue
-        some = None if _is_whole(work, deletion) else ids
-        outcome = purge_members(work.tx, work.actor, deletion, some, work.asked.command.reason)
+        some, asked = None if _is_whole(work, deletion) else ids, work.asked.command
+        outcome = purge_members(work.tx, work.actor, deletion, some, asked.reason, asked.ticket)
         job_ids += outcome.job_ids
     return {"job_ids": job_ids}
 

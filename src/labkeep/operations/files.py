@@ -10,11 +10,11 @@ from sqlalchemy import Select, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import AttachFile, Command, Digest, GetFile, ListFiles, Page, Ref
-from labkeep.core.entities import File, Item
+from labkeep.core.entities import File, Item, Run
 from labkeep.core.errors import Illegal, Invalid, NotFound, Unavailable
 from labkeep.core.faults import reach
-from labkeep.core.lifecycle import Kind
-from labkeep.operations import Store
+from labkeep.core.lifecycle import BUSY, Kind
+from labkeep.operations import Store, holds
 from labkeep.operations.projects import resolve, states_for
 from labkeep.storage import blob_refs, data_keys, file_rows, records
 from labkeep.storage import tables as t
@@ -195,6 +195,8 @@ def attach(tx: Tx, actor: Actor, command: AttachFile) -> File:
     owner = records.get(tx, Item, actor, command.id, lock=True)
     _check_writable(actor, owner)
     before = _find(tx, owner, path)
+    if before is not None and before.digest != command.digest and not _is_running(tx, actor, owner):
+        holds.refuse(tx, actor, [owner.id], f"changed: {path} would be overwritten")
     blob = blob_refs.names(tx, actor, owner.project_id, [command.digest])[command.digest]
     size = blob_refs.refer(tx, actor, blob)
     if size != command.size:
@@ -275,6 +277,11 @@ def _readable(tx: Tx, actor: Actor, id: str, include: str) -> Item:
     _check_owner(owner)
     require(actor, f"{owner.kind}.read")
     return owner
+
+
+def _is_running(tx: Tx, actor: Actor, owner: Item) -> bool:
+    """Whether it is a run that is being written: its client sends some files again and again."""
+    return owner.kind == Kind.run and records.get(tx, Run, actor, owner.id).status in BUSY
 
 
 def _check_owner(owner: Item) -> None:

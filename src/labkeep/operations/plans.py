@@ -16,7 +16,7 @@ from labkeep.core.deletion import FROM, Candidate, Origin, Planner, parse_option
 from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
-from labkeep.operations import protection, rules
+from labkeep.operations import protection, reasons, rules
 from labkeep.operations.projects import resolve
 from labkeep.storage import inventory, records
 from labkeep.storage.inventory import Freed, Scope
@@ -40,14 +40,18 @@ def fold(
     *,
     applying: bool = True,
     at_once: int | None = None,
+    words: tuple[str, str] | None = None,
 ) -> None:
     """Run all candidates through ``planner``; those that go are handed to ``sink`` in batches.
+
+    ``words`` are reason and ticket, where something is about to be done: Invalid when a project asks for more.
 
     Large, before anything is handed over, when more than ``at_once`` would go.
     """
     held: list[list[Candidate]] = []
     project_id = resolve(tx, actor, selection.project).id if selection.project else None
     checked: set[Kind] = set()
+    asked: set[str] = set()
     scope = Scope(planner.verb, FROM[planner.verb], applying)
     for batch in inventory.candidates(tx, actor, selection, project_id, scope):
         for kind in {candidate.kind for candidate in batch} - checked:
@@ -55,6 +59,9 @@ def fold(
             checked.add(kind)
         batch = protection.guarded(tx, actor, batch, planner.verb, looking=not applying)
         going = [candidate for candidate in batch if planner.add(candidate)]
+        if words is not None and planner.removes and not planner.homes <= asked:
+            reasons.require(tx, actor, planner.homes - asked, *words)
+            asked |= planner.homes
         if at_once is None:
             if going:
                 sink(going)
@@ -92,6 +99,11 @@ class Applied(NamedTuple):
     @classmethod
     def begin(cls, command: Apply, verb: Verb, asker: Origin = Origin.user) -> Self:
         return cls(command, Planner(verb, parse_options(command.on_running, command.force, asker)), Freed())
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Reason and ticket."""
+        return self.command.reason, self.command.ticket
 
     def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
         """Count the bytes that a new plan would show; without a plan's hash nobody asks."""

@@ -16,6 +16,7 @@ import msgspec
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Apply, Outcome, RowIn, Selection, WriteRows
 from labkeep.core.commands_policies import Policy, PolicyReport, PolicyRun, RunPolicy
+from labkeep.core.deletion import Origin
 from labkeep.core.entities import Json, Project
 from labkeep.core.errors import Gone, NotFound, Stale
 from labkeep.core.lifecycle import LIVE, Role
@@ -278,7 +279,7 @@ def apply_some(tx: Tx, actor: Actor, some: Some) -> Outcome | None:
     action = str(some.known.view.reach.terms.action)
     if not going:
         return Outcome(verb=action, counts={})
-    outcome = deletions.apply(tx, actor, _order(policy, action, going))
+    outcome = deletions.apply(tx, actor, _order(policy, action, going), asker=Origin.retention)
     store.note_items(tx, policy.organization_id, report.id, {one.id: (action, "") for one in going})
     _add_to_report(tx, policy, report, outcome, sum(one.bytes for one in going))
     return outcome

@@ -13,7 +13,7 @@ from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.core.merge import merge
-from labkeep.storage import data_keys, index, records, search
+from labkeep.storage import data_keys, holds, index, records, search
 from labkeep.storage.transaction import Tx
 
 READABLE = (State.active, State.archived, State.trashed)
@@ -114,8 +114,9 @@ def update(tx: Tx, actor: Actor, command: UpdateProject) -> Project:
     if changes.get("name", before.name) != before.name:
         records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=str(changes["name"]))
         changes["handle"] = changes["name"]
-    after = records.save(tx, before, msgspec.structs.replace(before, **changes))
-    index.change(tx, before, after)
+    with holds.lasting(tx, before):
+        after = records.save(tx, before, msgspec.structs.replace(before, **changes))
+        index.change(tx, before, after)
     if after is not before:
         tx.audit(actor, "project.updated", after.id, fields=sorted(changes))
     return after

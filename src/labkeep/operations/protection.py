@@ -82,9 +82,7 @@ def _guarded_at_all(tx: Tx, actor: Actor, deletion: Deletion) -> bool:
     """Whether anything could keep any of it, so that a large deletion is looked through only then."""
     if holds.any_active(tx, actor):
         return True
-    c = t.items.c
-    homes = select(func.coalesce(c.project_id, c.id)).where(*records.scope(actor), c.deletion_id == deletion.id)
-    found = [row[0] for row in tx.execute(homes.distinct())]
+    found = deletions.homes(tx, actor, deletion.id)
     return any(rule.minimum_keep_days for rule in rules.of_projects(tx, actor, found).values())
 
 

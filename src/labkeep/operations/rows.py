@@ -17,6 +17,7 @@ from labkeep.core.errors import Invalid
 from labkeep.core.json_values import is_unicode, shown
 from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge, remove_values
+from labkeep.operations import holds
 from labkeep.operations.projects import states_for
 from labkeep.storage import index, records
 from labkeep.storage import rows as stored
@@ -39,14 +40,14 @@ ID_BYTES = 1024
 
 def write(tx: Tx, actor: Actor, command: WriteRows) -> Written:
     """Write rows of one run or document. What is already as asked stays, so a write may be sent again."""
-    return _write(tx, _writable(tx, actor, command.id), command.rows)
+    return _write(tx, actor, _writable(tx, actor, command.id), command.rows)
 
 
 def write_sets(tx: Tx, actor: Actor, command: WriteRowSets) -> list[Written]:
     """Write rows of several runs and documents: all of them or none. Answers in the order given."""
     # Locked in one order, so that two such writes never wait for each other.
     owners = {id: _writable(tx, actor, id) for id in sorted({part.id for part in command.sets})}
-    return [_write(tx, owners[part.id], part.rows) for part in command.sets]
+    return [_write(tx, actor, owners[part.id], part.rows) for part in command.sets]
 
 
 def read(tx: Tx, actor: Actor, command: ReadRows) -> RowPage:
@@ -93,7 +94,7 @@ def _allowed(actor: Actor, owner: Item, verb: str) -> Item:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _write(tx: Tx, owner: Item, rows: Sequence[RowIn]) -> Written:
+def _write(tx: Tx, actor: Actor, owner: Item, rows: Sequence[RowIn]) -> Written:
     ids = [tx.new_id() if row.id is None else _checked(row.id) for row in rows]
     before = stored.current(tx, owner, set(ids))
     after = dict(before)
@@ -102,6 +103,8 @@ def _write(tx: Tx, owner: Item, rows: Sequence[RowIn]) -> Written:
         if revised is not None:
             after[id] = revised
     changed = {id: revision for id, revision in after.items() if _differ(before.get(id), revision)}
+    if any(revision.deleted for revision in changed.values()):
+        holds.refuse(tx, actor, [owner.id], "changed: rows of it would be removed")
     newest = stored.last_xact(tx, owner)
     if not changed:
         return Written(ids, newest)

@@ -12,7 +12,7 @@ from labkeep.core.commands import Apply, Command, Outcome, Ref, Selection, Tags,
 from labkeep.core.entities import Project, Run
 from labkeep.core.errors import Invalid
 from labkeep.core.lifecycle import State, Verb
-from labkeep.operations import deletions, run_searches, runs
+from labkeep.operations import deletions, holds, run_searches, runs
 from labkeep.operations.projects import resolve
 from labkeep.operations.run_searches import Selected
 from labkeep.storage import records
@@ -96,6 +96,7 @@ def move(tx: Tx, actor: Actor, command: MoveRuns) -> int:
         raise Invalid("the runs are in that project already", path="destinationProjectName")
     records.check_writable(home)
     ids = run_searches.ids(tx, actor, command.by)
+    holds.refuse(tx, actor, ids, "moved")
     for id in ids:
         _move(tx, actor, records.get_writable(tx, Run, actor, id), home)
     return len(ids)

@@ -29,7 +29,7 @@ from labkeep.core.lifecycle import BUSY, ENDED, LIVE, Kind, Status
 from labkeep.core.merge import merge
 from labkeep.core.paths import leaves_of
 from labkeep.operations.projects import edits, resolve, states_for
-from labkeep.storage import histories, index, records, search
+from labkeep.storage import histories, holds, index, records, search
 from labkeep.storage.transaction import Tx
 
 TRIES = 8
@@ -219,8 +219,9 @@ def _times(tx: Tx, before: Run, status: Status) -> dict[str, Any]:
 
 
 def _save(tx: Tx, before: Run, after: Run) -> Run:
-    saved = records.save(tx, before, after)
-    index.change(tx, before, saved)
+    with holds.lasting(tx, before):
+        saved = records.save(tx, before, after)
+        index.change(tx, before, saved)
     return saved
 
 

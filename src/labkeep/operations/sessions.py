@@ -23,7 +23,7 @@ from labkeep.core.merge import merge
 from labkeep.operations import history, runs
 from labkeep.operations.history import HEARTBEAT_EVERY
 from labkeep.operations.projects import resolve
-from labkeep.storage import histories, index, records
+from labkeep.storage import histories, holds, index, records
 from labkeep.storage import tables as t
 from labkeep.storage.histories import Prepared, Standing
 from labkeep.storage.metrics import Place
@@ -130,8 +130,9 @@ def _change(tx: Tx, before: Run, command: Announce) -> Run:
 
 def store(tx: Tx, before: Run, after: Run) -> Run:
     """Store what differs, and keep what the run is found by."""
-    saved = records.save(tx, before, after)
-    index.change(tx, before, saved)
+    with holds.lasting(tx, before):
+        saved = records.save(tx, before, after)
+        index.change(tx, before, saved)
     return saved
 
 

@@ -277,6 +277,14 @@ def batches(tx: Tx, actor: Actor, deletion_id: str) -> Iterator[list[str]]:
         yield last
 
 
+def homes(tx: Tx, actor: Actor, deletion_id: str) -> list[str]:
+    """The projects that something of what a deletion holds came from, or that it holds itself."""
+    c = t.items.c
+    mine = (c.organization_id == actor.organization_id, c.deletion_id == deletion_id)
+    found = tx.execute(select(func.coalesce(c.project_id, c.id)).where(*mine).distinct())
+    return sorted(row[0] for row in found)
+
+
 def inside(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, list[str] | None]:
     """What other deletions hold of what lies in the projects and artifacts of this one; None is all that one holds."""
     c, m, d = t.items.c, t.deletion_members.c, t.deletions.c

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
@@ -11,7 +12,8 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems
 from labkeep.core.entities import KIND_ENTITY, Hold, Item
-from labkeep.core.lifecycle import Kind, State
+from labkeep.core.errors import Held
+from labkeep.core.lifecycle import Kind, Role, State
 from labkeep.storage import records, search
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
@@ -43,6 +45,24 @@ def settle(tx: Tx, actor: Actor, *, setting: bool = False) -> None:
     w = t.workspaces.c
     row = select(w.id).where(w.organization_id == actor.organization_id, w.id == actor.workspace_id)
     tx.execute(row.with_for_update(read=not setting)).all()
+
+
+@contextmanager
+def lasting(tx: Tx, item: Item) -> Iterator[None]:
+    """An edit of ``item`` within: Held when it takes it out of a standing query that covered it before."""
+    actor = Actor(item.organization_id, item.workspace_id, "", Role.viewer, "")
+    standing = [hold for hold in active(tx, actor) if hold.kind]
+    before = covering(tx, actor, standing, [item.id]).get(item.id, []) if standing else []
+    yield
+    after = covering(tx, actor, before, [item.id]).get(item.id, []) if before else []
+    for hold in before:
+        if hold not in after:
+            raise Held(
+                f"{item.type or item.kind} {item.name} is under a legal hold for {hold.matter!r} (hold {hold.id}): "
+                "this change would take it out of what the hold looks for",
+                holds=[{"id": hold.id, "matter": hold.matter}],
+                override="",
+            )
 
 
 def covering(tx: Tx, actor: Actor, holds: Sequence[Hold], ids: Collection[str]) -> dict[str, list[Hold]]:

@@ -12,23 +12,45 @@ import pytest
 from labkeep.core.access import Actor
 from labkeep.core.commands import (
     Apply,
+    AttachFile,
     CreateArtifactVersion,
     Get,
+    GetFile,
     ItemVerb,
     ListAudit,
     MakePlan,
     ManifestEntry,
     PurgeDeletion,
     RestoreDeletion,
+    RowIn,
     Selection,
+    SetAliases,
     UpdateProject,
+    UpdateRun,
+    WriteRows,
 )
 from labkeep.core.commands_holds import HoldScope, LiftHold, ListHeld, ListHolds, SetHold
 from labkeep.core.deletion import ASKERS, Origin
 from labkeep.core.entities import ArtifactVersion, Hold, Item, Project
 from labkeep.core.errors import Forbidden, Gone, Held, Invalid, NotFound, Stale
 from labkeep.core.lifecycle import State
-from labkeep.operations import Store, artifacts, audits, deletions, files, holds, projects, purges
+from labkeep.operations import (
+    Store,
+    artifact_edits,
+    artifacts,
+    audits,
+    deletions,
+    file_searches,
+    files,
+    holds,
+    projects,
+    purges,
+    rows,
+    run_selections,
+    runs,
+)
+from labkeep.operations.artifact_edits import EditVersion
+from labkeep.operations.run_searches import Selected
 from labkeep.server import make_worker
 from labkeep.storage import check, records
 from labkeep.storage.database_postgres import Postgres
@@ -457,3 +479,73 @@ def test_a_project_is_kept_as_long_as_the_youngest_of_what_is_in_it(lab: Lab) ->
         lab.do(deletions.purge, PurgeDeletion(id=deletion))
     lab.clock.advance(days=11)
     assert lab.do(deletions.purge, PurgeDeletion(id=deletion)).counts == {"project": 1, "run": 1}
+
+
+# --- what is held does not lose a part either -----------------------------------------------------------------------------
+
+
+def stored(lab: Lab, content: bytes) -> str:
+    with files.begin(lab.store, lab.owner) as upload:
+        upload.write(content)
+        found = upload.finish()
+    files.keep(lab.store, lab.owner, found)
+    return found.digest
+
+
+def test_a_held_run_keeps_its_files_and_rows_and_its_place(lab: Lab) -> None:
+    run = lab.run()
+    first, second = stored(lab, b"first"), stored(lab, b"second")
+    lab.do(files.attach, AttachFile(id=run, path="a.txt", digest=first, size=5))
+    lab.do(rows.write, WriteRows(id=run, rows=[RowIn(id="row", data={"x": 1})]))
+    lab.hold(ids=[run])
+    for operation, command in (
+        (files.attach, AttachFile(id=run, path="a.txt", digest=second, size=6)),
+        (file_searches.detach, file_searches.DetachFiles(files=[GetFile(id=run, path="a.txt")])),
+        (rows.write, WriteRows(id=run, rows=[RowIn(id="row", delete=True)])),
+        (
+            run_selections.move,
+            run_selections.MoveRuns(by=Selected(project=lab.project.name), destination="elsewhere"),
+        ),
+    ):
+        with pytest.raises(Held):
+            lab.do(operation, command)
+    lab.do(files.attach, AttachFile(id=run, path="a.txt", digest=first, size=5))
+    lab.do(files.attach, AttachFile(id=run, path="b.txt", digest=second, size=6))
+    lab.do(rows.write, WriteRows(id=run, rows=[RowIn(id="row", data={"x": 2}), RowIn(id="none", delete=True)]))
+
+
+def test_a_held_run_that_runs_is_still_written(lab: Lab) -> None:
+    run = lab.run(status="running")
+    lab.hold(ids=[lab.project.id])
+    for content in (b"first", b"second"):
+        lab.do(files.attach, AttachFile(id=run, path="log", digest=stored(lab, content), size=len(content)))
+
+
+def test_a_held_version_keeps_its_aliases_and_what_is_said_of_it(lab: Lab) -> None:
+    version = lab.version(b"weights")
+    lab.do(artifacts.set_aliases, SetAliases(id=version.id, add=("best",)))
+    lab.do(artifact_edits.edit_version, EditVersion(id=version.id, metadata={"a": 1}, add_tags=("t",)))
+    lab.hold(ids=[version.id])
+    for operation, command in (
+        (artifacts.set_aliases, SetAliases(id=version.id, remove=("best",))),
+        (artifact_edits.edit_version, EditVersion(id=version.id, metadata={})),
+        (artifact_edits.edit_version, EditVersion(id=version.id, remove_tags=("t",))),
+        (artifact_edits.edit_version, EditVersion(id=version.id, aliases=())),
+    ):
+        with pytest.raises(Held):
+            lab.do(operation, command)
+    lab.do(artifacts.set_aliases, SetAliases(id=version.id, add=("good",)))
+    lab.do(artifact_edits.edit_version, EditVersion(id=version.id, add_tags=("u",)))
+
+
+def test_nobody_edits_an_object_out_of_a_standing_hold(lab: Lab) -> None:
+    run = lab.run(tags=("released",))
+    hold = lab.hold(kind="run", q='tag = "released"')
+    with pytest.raises(Held, match="would take it out"):
+        lab.do(runs.update, UpdateRun(id=run, remove_tags=("released",)))
+    lab.do(runs.update, UpdateRun(id=run, notes="checked"))
+    lab.hold(kind="project", q=f'name = "{lab.project.name}"')
+    with pytest.raises(Held, match="would take it out"):
+        lab.do(projects.update, UpdateProject(id=lab.project.id, name="another"))
+    lab.do(holds.lift, LiftHold(id=hold.id, reason="closed"))
+    lab.do(runs.update, UpdateRun(id=run, remove_tags=("released",)))

@@ -22,6 +22,7 @@ from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncP
 from labkeep.client._async.receipts import AsyncReceipts
 from labkeep.client._async.records import AsyncDeletions, AsyncTrash, AsyncUsages
 from labkeep.client._async.rows import AsyncRows
+from labkeep.client._async.rules import AsyncRules
 from labkeep.client._async.runs import AsyncRuns
 from labkeep.client._async.webhooks import AsyncWebhooks
 from labkeep.client.http_async import AsyncHttpTransport
@@ -92,6 +93,7 @@ class AsyncLabkeep:
         self.deletions = AsyncDeletions(connection)
         self.trash = AsyncTrash(connection)
         self.holds = AsyncHolds(connection)
+        self.rules = AsyncRules(connection)
         self.receipts = AsyncReceipts(connection)
         self.policies = AsyncPolicies(connection)
         self.audit = AsyncAudit(connection)

@@ -55,10 +55,11 @@ class AsyncDeletions:
         fields = requests.given({"ids": ids, "names": names, "reason": reason, "background": background, "rate": rate})
         return await self._connection.write(Outcome, "POST", path, fields)
 
-    async def purge(self, id: str, *, reason: str | None = None) -> Outcome:
+    async def purge(self, id: str, *, reason: str | None = None, ticket: str | None = None) -> Outcome:
         """Remove for good what the deletion holds. A job, ``job_id`` of the answer, does it and verifies itself."""
         path = requests.path("/deletions/{id}/purge", id=id)
-        return await self._connection.write(Outcome, "POST", path, requests.given({"reason": reason}))
+        fields = requests.given({"reason": reason, "ticket": ticket})
+        return await self._connection.write(Outcome, "POST", path, fields)
 
 
 class AsyncTrash:

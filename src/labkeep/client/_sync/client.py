@@ -23,6 +23,7 @@ from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
 from labkeep.client._sync.records import Deletions, Trash, Usages
 from labkeep.client._sync.rows import Rows
+from labkeep.client._sync.rules import Rules
 from labkeep.client._sync.runs import Runs
 from labkeep.client._sync.webhooks import Webhooks
 from labkeep.client.http import HttpTransport
@@ -93,6 +94,7 @@ class Labkeep:
         self.deletions = Deletions(connection)
         self.trash = Trash(connection)
         self.holds = Holds(connection)
+        self.rules = Rules(connection)
         self.receipts = Receipts(connection)
         self.policies = Policies(connection)
         self.audit = Audit(connection)

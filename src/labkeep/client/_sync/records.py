@@ -56,10 +56,11 @@ class Deletions:
         fields = requests.given({"ids": ids, "names": names, "reason": reason, "background": background, "rate": rate})
         return self._connection.write(Outcome, "POST", path, fields)
 
-    def purge(self, id: str, *, reason: str | None = None) -> Outcome:
+    def purge(self, id: str, *, reason: str | None = None, ticket: str | None = None) -> Outcome:
         """Remove for good what the deletion holds. A job, ``job_id`` of the answer, does it and verifies itself."""
         path = requests.path("/deletions/{id}/purge", id=id)
-        return self._connection.write(Outcome, "POST", path, requests.given({"reason": reason}))
+        fields = requests.given({"reason": reason, "ticket": ticket})
+        return self._connection.write(Outcome, "POST", path, fields)
 
 
 class Trash:
