@@ -27,7 +27,7 @@ from labkeep.core.errors import TooLarge
 from labkeep.core.filters import And, Compare, Filter, In, conjunction
 from labkeep.core.quantities import spell_duration, spell_size, spell_timedelta
 from labkeep.core.query import parse as parse_query
-from labkeep.core.sentence import any_of, describe, in_group
+from labkeep.core.sentence import any_of, describe, in_its_group
 from labkeep.core.terms import Action, Terms
 
 MAX_PLACES = 500_000
@@ -41,6 +41,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     type: str = ""
     name: str = ""
+    family: str = ""
+    """The name that it shares with others: of an artifact version, that of its artifact."""
     state: str = "active"
     status: str = ""
     group: str = ""
@@ -194,8 +196,8 @@ class Place(NamedTuple):
 class Ranks:
     """The newest and the best of each group. `add` everything that the conditions select, then ask for places."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, terms: Terms, *, most: int = MAX_PLACES) -> None:
+        self._terms, self._most = terms, most
         self._sizes = {"keep_last": terms.keep_last or 0, "keep_best": terms.keep_best.count if terms.keep_best else 0}
         self._heaps: dict[tuple[str, _Group], list[_Key]] = defaultdict(list)
         self._places = 0
@@ -214,10 +216,10 @@ class Ranks:
             return
         heappush(heap, key)
         self._places += 1
-        if self._places > MAX_PLACES:
+        if self._places > self._most:
             raise TooLarge(
-                f"the policy ranks in more than {MAX_PLACES:,} places: lower keep_last and keep_best, or group by less",
-                limit=MAX_PLACES,
+                f"the policy ranks in more than {self._most:,} places: lower keep_last and keep_best, or group by less",
+                limit=self._most,
             )
 
     def _key(self, rule: str, subject: Subject) -> _Key | None:
@@ -281,7 +283,7 @@ _GROUP_FIELDS: dict[str, Callable[[Subject], str]] = {
     "project": lambda subject: subject.project_id or "",
     "group": lambda subject: subject.group,
     "type": lambda subject: subject.type,
-    "name": lambda subject: subject.name,
+    "name": lambda subject: subject.family or subject.name,
 }
 
 
@@ -337,12 +339,12 @@ class Judge:
             yield Reason("keep_within", f"it was created within the last {spell_duration(terms.keep_within or '')}")
         place = self.ranks.place("keep_last", subject)
         if place is not None:
-            yield Reason("keep_last", f"it is number {place.number} of the {place.of} newest {in_group(terms)}")
+            yield Reason("keep_last", f"it is number {place.number} of the {place.of} newest {in_its_group(terms)}")
         place = self.ranks.place("keep_best", subject)
         if place is not None and terms.keep_best is not None:
             yield Reason(
                 "keep_best",
-                f"it is number {place.number} of the {place.of} best by {terms.keep_best.metric} {in_group(terms)} "
+                f"it is number {place.number} of the {place.of} best by {terms.keep_best.metric} {in_its_group(terms)} "
                 f"({subject.metric:g})",
             )
         tagged = [tag for tag in subject.tags if tag in terms.keep_tagged]
@@ -355,12 +357,12 @@ class Judge:
         if terms.keep_within is not None:
             yield Reason("keep_within", f"it was created {spell_timedelta(self.now - subject.created_at)} ago")
         if terms.keep_last is not None:
-            yield Reason("keep_last", f"{terms.keep_last} newer ones are kept {in_group(terms)}")
+            yield Reason("keep_last", f"{terms.keep_last} newer ones are kept {in_its_group(terms)}")
         if terms.keep_best is not None and subject.metric is None:
             yield Reason("keep_best", f"it has no {terms.keep_best.metric}")
         elif terms.keep_best is not None and (last := self.ranks.last_kept("keep_best", subject)) is not None:
             text = f"its {terms.keep_best.metric} is {subject.metric:g}; the last of the {terms.keep_best.count} kept"
-            yield Reason("keep_best", f"{text} {in_group(terms)} has {last:g}")
+            yield Reason("keep_best", f"{text} {in_its_group(terms)} has {last:g}")
         if terms.keep_tagged:
             yield Reason("keep_tagged", f"it is not tagged {any_of(terms.keep_tagged)}")
 

@@ -108,6 +108,13 @@ def in_group(terms: Terms) -> str:
     return f"of each {' and '.join(terms.group_by)}" if terms.group_by else "of all"
 
 
+def in_its_group(terms: Terms) -> str:
+    """The same of one object: ``in its project``."""
+    if terms.about_rows:
+        return "of its owner"
+    return f"in its {' and '.join(terms.group_by)}" if terms.group_by else "of all"
+
+
 def any_of(words: Iterable[object]) -> str:
     """``a, b or c``."""
     return _joined(words, "or")

@@ -187,9 +187,9 @@ def finish(tx: Tx, actor: Actor, ended: Ended) -> PolicyReport:
     store.change_report(tx, policy.organization_id, report.id, state="done", body=body, finished_at=tx.now)
     store.forget_items(tx, policy.organization_id, report.id)
     store.change(tx, policy.organization_id, policy.id, last_run_at=tx.now, next_run_at=_next(tx, actor, policy))
-    removed = sum(sum(kinds.values()) for action, kinds in report.counts.items())
-    blocked = report.body["blocked"]
-    tx.audit(actor, "policy.ran", policy.id, count=removed, report_id=report.id, counts=report.counts, blocked=blocked)
+    removed = sum(sum(kinds.values()) for kinds in report.counts.values())
+    itself, blocked = actor_of(policy, actor.workspace_id), report.body["blocked"]
+    tx.audit(itself, "policy.ran", policy.id, count=removed, report_id=report.id, counts=report.counts, blocked=blocked)
     return _report(tx, policy, report.id)
 
 

@@ -15,7 +15,7 @@ from labkeep.core.quantities import spell_duration
 from labkeep.core.rules import Rules, combine, read
 from labkeep.core.sentence import Phrases
 from labkeep.core.terms import Action, Terms
-from labkeep.operations import rules
+from labkeep.operations import checkpoints, rules
 from labkeep.storage import policies as store
 from labkeep.storage import records
 from labkeep.storage import tables as t
@@ -57,7 +57,11 @@ def _lines(tx: Tx, actor: Actor) -> Iterator[RetentionLimit]:
         policy = store.policy_of(row, tx.now)
         yield _of_policy(tx, policy, names, _grace(tx, around, policy, actor))
     yield _forever("tombstones (ids, kinds and times of what was purged), deletions and receipts")
-    yield _forever("the audit trail (ids, counts and digests, never content)")
+    audit_days = checkpoints.keepers(tx, actor, None).get(actor.organization_id)
+    yield _forever(
+        "the audit trail (ids, counts and digests, never content)",
+        "for ever" if audit_days is None else _days(audit_days),
+    )
 
 
 def _names(tx: Tx, actor: Actor) -> dict[str, str]:
@@ -95,9 +99,9 @@ def _of_rules(tx: Tx, found: Rules, where: str) -> Iterator[RetentionLimit]:
         )
 
 
-def _forever(category: str) -> RetentionLimit:
+def _forever(category: str, kept_for: str = "for ever") -> RetentionLimit:
     return RetentionLimit(
-        category=category, where="the organization", kept_for="for ever", then="", purged_after="", exceptions="", by=""
+        category=category, where="the organization", kept_for=kept_for, then="", purged_after="", exceptions="", by=""
     )
 
 
@@ -106,8 +110,11 @@ def _of_policy(tx: Tx, policy: Policy, names: dict[str, str], grace: int) -> Ret
     said = Phrases(terms)
     home = names.get(policy.project_id or policy.workspace_id or "", "the organization")
     kept = [rule for rule in (said.rules, ALWAYS) if rule]
+    category = said.subjects_without_age
+    if terms.action == Action.keep and terms.rules not in ((), ("minimum_keep",)):
+        category, kept = f"of {category}, {said.rules}", []
     return RetentionLimit(
-        category=said.subjects_without_age,
+        category=category,
         where=home,
         kept_for=_kept_for(terms),
         then=THEN[terms.action],
@@ -122,7 +129,8 @@ def _of_policy(tx: Tx, policy: Policy, names: dict[str, str], grace: int) -> Ret
 
 def _kept_for(terms: Terms) -> str:
     if terms.action == Action.keep or terms.is_empty:
-        return "for ever"
+        floor = terms.minimum_keep if terms.rules == ("minimum_keep",) else None
+        return f"at least {spell_duration(floor)}" if floor else "as long as the policy stands"
     if terms.action == Action.purge:
         return f"{spell_duration(terms.trashed_for or '0d')} in the trash"
     if terms.older_than is None:

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Select, Text, and_, literal, null,
 from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
-from labkeep.core.entities import KIND_ENTITY, Document, Item, Run
+from labkeep.core.entities import KIND_ENTITY, ArtifactVersion, Document, Item, Run
 from labkeep.core.lifecycle import BUSY, Kind, State
 from labkeep.core.retention import Subject, selecting
 from labkeep.core.terms import Action, Terms
@@ -102,7 +102,7 @@ def _fetch(
 # --- one row ----------------------------------------------------------------------------------------------------------
 
 _ITEM = ("id", "kind", "type", "name", "state", "project_id", "tags", "bytes", "created_at", "updated_at", "locked")
-_REST = ("status", "group", "finished_at", "metric", "trashed_at", "restorable_until")
+_REST = ("family", "status", "group", "finished_at", "metric", "trashed_at", "restorable_until")
 _ITEM_COLUMNS: list[Column[Any]] = [t.items.c[name] for name in _ITEM]
 _TIMES = ("finished_at", "trashed_at", "restorable_until")
 
@@ -111,6 +111,8 @@ def _subject(row: tuple[Any, ...]) -> Subject:
     values = dict(zip((*_ITEM, *_REST), row, strict=True))
     kind, status = values["kind"], values["status"]
     busy = status in BUSY if kind == Kind.run else kind == Kind.document and status == "running"
+    if values["family"]:
+        values["name"] = f"{values['family']}:{values['name']}"
     return Subject(**values, running=busy)
 
 
@@ -136,7 +138,12 @@ def _query(tx: Tx, actor: Actor, reach: Reach, kind: Kind, state: State) -> Sele
         d = t.deletions.c
         source = source.outerjoin(t.deletions, and_(d.organization_id == c.organization_id, d.id == c.deletion_id))
         trashed = [_raw(d.created_at), _raw(d.restorable_until)]
-    columns = [*map(_raw, _ITEM_COLUMNS), *_own(entity), metric, *trashed]
+    family: Any = literal("")
+    if entity is ArtifactVersion:
+        home = t.items.alias()
+        source = source.outerjoin(home, and_(home.c.organization_id == c.organization_id, home.c.id == c.parent_id))
+        family = home.c.name
+    columns = [*map(_raw, _ITEM_COLUMNS), family, *_own(entity), metric, *trashed]
     return select(*columns).select_from(source).where(*_conditions(tx, actor, reach, entity, state))
 
 

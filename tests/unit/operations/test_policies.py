@@ -13,14 +13,17 @@ from labkeep.core.access import Actor
 from labkeep.core.commands import (
     Apply,
     BindEnvironment,
+    CreateArtifactVersion,
     CreateLink,
     Get,
     ItemVerb,
     ListAudit,
     ListDeletions,
+    ManifestEntry,
     ReadRows,
     RowIn,
     Selection,
+    SetAliases,
     SetLock,
     UpdateProject,
     UpdateRun,
@@ -47,9 +50,11 @@ from labkeep.core.errors import AlreadyExists, Forbidden, Invalid, NotFound
 from labkeep.core.lifecycle import State
 from labkeep.operations import (
     Store,
+    artifacts,
     audits,
     deletions,
     environments,
+    files,
     holds,
     policies,
     policy_previews,
@@ -672,3 +677,23 @@ def test_rows_that_somebody_wrote_anew_in_the_meantime_are_looked_at_again(lab: 
     lab.do(deletions.set_lock, SetLock(id=run, locked=True))
     assert lab.do(policy_runs.remove_rows, policy_runs.SomeRows(under, run, ["a"])) == 0
     assert rows_of(lab, run) == {"a"}
+
+
+def test_the_newest_versions_of_each_artifact_are_kept(lab: Lab) -> None:
+    versions: dict[str, list[str]] = {"model": [], "data": []}
+    for number in range(3):
+        for name, made in versions.items():
+            with files.begin(lab.store, lab.owner) as upload:
+                upload.write(f"{name} {number}".encode())
+                stored = upload.finish()
+            files.keep(lab.store, lab.owner, stored)
+            entry = ManifestEntry(path="a", digest=stored.digest)
+            command = CreateArtifactVersion(project=lab.project.id, name=name, files=[entry])
+            made.append(lab.do(artifacts.create_version, command).id)
+            lab.clock.advance(hours=1)
+    lab.do(artifacts.set_aliases, SetAliases(id=versions["data"][0], add=("best",)))
+    policy = lab.policy(kinds=["artifact_version"], keep_last=1, group_by=["project", "name"])
+    assert {item.name for item in lab.preview(policy).items} == {"model:v0", "model:v1", "data:v1"}
+    assert lab.why(policy, versions["data"][0])["keep_bound"] == "something live needs it: alias best"
+    assert lab.work(policy).counts == {"trash": {"artifact_version": 3}}
+    assert lab.state(versions["model"][2]) == "active"
