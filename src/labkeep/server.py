@@ -75,6 +75,7 @@ def open_store(settings: Settings) -> Store:
     database.grace_days = settings.grace_days
     database.seal_min_rows = settings.seal_min_rows
     database.apply_at_once = settings.apply_at_once
+    database.agent_daily_trash, database.agent_burst = settings.agent_daily_trash, settings.agent_burst
     database.seal_every_rows = settings.seal_every_rows
     database.master, database.site = master, settings.public_url
     try:

@@ -65,6 +65,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(ge=0, description="Objects that a verb of the lifecycle changes at once; larger selections become jobs."),
     ] = 2_000
+    agent_daily_trash: Annotated[
+        int, Meta(ge=0, description="Objects that an agent's key may trash in 24 hours, unless the key says otherwise.")
+    ] = 1_000
+    agent_burst: Annotated[
+        int, Meta(ge=1, description="Objects trashed within 5 minutes above which an agent's key is suspended.")
+    ] = 200
     apply_batch: Annotated[
         int,
         Meta(ge=1, le=20_000, description="Objects that such a job changes in one transaction; others wait for it."),

@@ -47,6 +47,7 @@ SAMPLES: dict[str, Sample] = {
     "accounts_create_workspace": Sample("workspace.write", {"name": "another room"}),
     "accounts_list_keys": Sample("key.read"),
     "accounts_create_key": Sample("key.write", {"user": "somebody"}),
+    "accounts_resume_key": Sample("key.write", {"id": "$key"}),
     "accounts_revoke_key": Sample("key.write", {"id": "$key"}),
     "accounts_list_members": Sample("member.read"),
     "accounts_set_member": Sample("member.write", {"user": "somebody", "role": "viewer"}),

@@ -104,6 +104,7 @@ ACCOUNTS = [
     _write("POST", "/workspaces", c.CreateWorkspace, accounts.create_workspace, e.Workspace, "Create a workspace", 201),
     _read("/keys", c.ListKeys, accounts.list_keys, c.Page[e.ApiKey], "List keys, without secrets"),
     _write("POST", "/keys", c.CreateKey, accounts.create_key, c.NewKey, "Create a key; its secret is shown once", 201),
+    _write("POST", "/keys/{id}/resume", c.ResumeKey, accounts.resume_key, e.ApiKey, "Resume a suspended key"),
     _write("DELETE", "/keys/{id}", c.RevokeKey, accounts.revoke_key, e.ApiKey, "Revoke a key"),
     _read("/members", c.ListMembers, accounts.list_members, c.Page[e.Member], "List members"),
     _write("PUT", "/members/{user}", c.SetMember, accounts.set_member, e.Member, "Give a user a role"),

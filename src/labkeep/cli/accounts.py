@@ -141,6 +141,7 @@ def key() -> None:
 @click.option("--organization", metavar="ORG", help="The organization of the workspace, when it is not your own.")
 @click.option("--agent", is_flag=True, help="For a program that acts by itself: it may trash, but never purge.")
 @click.option("--name", default="", metavar="TEXT", help="What it is for.")
+@click.option("--daily-trash", type=click.IntRange(0), metavar="N", help="Objects that an agent may trash in 24 hours.")
 @click.option("--expires", type=Moment(ahead=True), metavar="TIME", help="When it stops working: +90d, or 2027-01-01.")
 @pass_session
 def create_key(
@@ -152,6 +153,7 @@ def create_key(
     agent: bool,
     name: str,
     expires: datetime | None,
+    daily_trash: int | None,
 ) -> None:
     """Make a key for USER; prints the key, and nothing else.
 
@@ -165,6 +167,7 @@ def create_key(
         name=name,
         agent=agent,
         expires_at=expires,
+        daily_trash=daily_trash,
     )
     session.output.answer(made, made.secret)
 
@@ -177,6 +180,7 @@ KEYS = (
     Column("CREATED", lambda k: k.created_at),
     Column("EXPIRES", lambda k: k.expires_at),
     Column("REVOKED", lambda k: k.revoked_at),
+    Column("SUSPENDED", lambda k: k.suspended_at),
     Column("ID", lambda k: k.id, whole=True),
 )
 
@@ -187,7 +191,7 @@ KEYS = (
 def list_keys(session: Session) -> None:
     """List the keys of the workspace, without their secrets.
 
-    Columns: user, role, name, the beginning of the key, created, expires, revoked, id.
+    Columns: user, role, name, the beginning of the key, created, expires, revoked, suspended, id.
     """
     session.output.list(session.client.keys.list, KEYS, window())
 
@@ -205,6 +209,22 @@ def revoke_key(session: Session, id: str) -> None:
     """Make the key ID unusable at once. Doing it again is fine."""
     revoked = session.client.keys.revoke(id)
     session.output.answer(revoked, f"revoked the key {revoked.hint}… of {revoked.user}")
+
+
+@key.command(
+    "resume",
+    examples=(
+        "labkeep key resume 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77 --reason 'it was meant to'",
+        "labkeep key resume 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77 --json",
+    ),
+)
+@click.argument("id")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit trail.")
+@pass_session
+def resume_key(session: Session, id: str, reason: str | None) -> None:
+    """Let the agent's key ID remove things again, which was suspended for trashing too much at once."""
+    resumed = session.client.keys.resume(id, reason=reason)
+    session.output.answer(resumed, f"resumed the key {resumed.hint}… of {resumed.user}")
 
 
 @click.group(cls=Group)

@@ -73,7 +73,9 @@ DELETIONS = (
         "labkeep deletions ls --item 0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77",
     ),
 )
-@click.option("--state", type=click.Choice(("trashed", "restored", "purging", "purged")), help="Only in this state.")
+@click.option(
+    "--state", type=click.Choice(("trashed", "waiting", "restored", "purging", "purged")), help="Only in this state."
+)
 @click.option("--item", metavar="ID", help="Only those that hold, or held, this object.")
 @listed
 @pass_session
@@ -129,6 +131,8 @@ def show_deletion(session: Session, id: str, members: bool) -> None:
         ("restored", found.restored_at),
         ("purged", found.purged_at),
         ("purged by", found.purged_by),
+        ("purge asked for by", found.purge_requested_by),
+        ("purge asked for", found.purge_requested_at),
         ("commitment", found.commitment),
         *((f"verified: {name.replace('_', ' ')}", value) for name, value in found.verification.items()),
     ]

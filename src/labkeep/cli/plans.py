@@ -76,6 +76,9 @@ def conflict(plan: Plan) -> Conflict:
 def report(outcome: Outcome, targets: Sequence[str], now: datetime) -> Iterator[str]:
     """What a verb did, and the command that takes it back."""
     past = PAST[Verb(outcome.verb)]
+    if outcome.waits_for:
+        yield f"waits for {clean(outcome.waits_for)}"
+        return
     if not outcome.counts:
         yield f"nothing to {outcome.verb}" + (f": {outcome.already} already {past}" if outcome.already else "")
     else:

@@ -95,6 +95,8 @@ class CreateKey(Command, frozen=True, kw_only=True):
     name: Key = ""
     agent: bool = False
     expires_at: Moment | None = None
+    daily_trash: Count | None = None
+    """Objects that an agent may trash in 24 hours; the server's setting when left out."""
 
 
 class ListKeys(Paged, frozen=True, kw_only=True):
@@ -105,6 +107,13 @@ class RevokeKey(Command, frozen=True, kw_only=True):
     """Make a key unusable at once."""
 
     id: Id
+
+
+class ResumeKey(Command, frozen=True, kw_only=True):
+    """Let an agent's key remove things again that was suspended for trashing too much at once."""
+
+    id: Id
+    reason: Text = ""
 
 
 class ListMembers(Paged, frozen=True, kw_only=True):
@@ -754,6 +763,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Bindings that could not be put back, and why."""
     items: list[Json] = []
     """Per item: id, kind, name, and what became of it; the first 1,000."""
+    waits_for: str = ""
+    """What has to happen before it is done: the consent of a second person. Empty otherwise."""
 
 
 class RestoreDeletion(Paced, frozen=True, kw_only=True):
@@ -774,7 +785,7 @@ class PurgeDeletion(Command, frozen=True, kw_only=True):
 
 
 class ListDeletions(Paged, frozen=True, kw_only=True):
-    """Deletions, newest first."""
+    """Deletions, newest first. The state ``waiting`` finds those whose purge waits for a second person."""
 
     state: str = ""
     item_id: Id | None = None

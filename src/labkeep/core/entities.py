@@ -58,6 +58,10 @@ class ApiKey(Entity, frozen=True, kw_only=True):
     hint: str = ""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    suspended_at: datetime | None = None
+    """When an agent's key was stopped because it trashed too much at once; None while it works."""
+    daily_trash: int | None = None
+    """Objects that an agent may trash in 24 hours; None for the server's setting."""
 
 
 class Item(Entity, frozen=True, kw_only=True):
@@ -241,6 +245,9 @@ class Deletion(Entity, frozen=True, kw_only=True):
     """SHA-256 over what was to be purged, stored before the first byte went."""
     verification: Json = {}
     """What the purge found when it read every store again."""
+    purge_requested_by: str = ""
+    """Who asked for the purge first, where two persons must agree; in parentheses when that was no person."""
+    purge_requested_at: datetime | None = None
 
 
 class DeletionMember(msgspec.Struct, frozen=True, kw_only=True):

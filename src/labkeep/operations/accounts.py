@@ -23,6 +23,7 @@ from labkeep.core.commands import (
     NewKey,
     Nothing,
     Page,
+    ResumeKey,
     RevokeKey,
     SetMember,
 )
@@ -253,6 +254,7 @@ def create_key(tx: Tx, actor: Actor, command: CreateKey) -> NewKey:
         hint=secret[:7],
         created_at=tx.now,
         expires_at=command.expires_at,
+        daily_trash=command.daily_trash,
     )
     tx.insert(t.api_keys, [{**msgspec.structs.asdict(key), "digest": digest_of(secret)}])
     scoped = msgspec.structs.replace(actor, organization_id=organization_id, workspace_id=workspace_id)
@@ -306,6 +308,22 @@ def list_keys(tx: Tx, actor: Actor, command: ListKeys) -> Page[ApiKey]:
     if RANK[actor.role] < RANK[Role.maintainer]:
         query = query.where(keys.user == actor.user)
     return page(tx, query, keys.id, command, ApiKey)
+
+
+def resume_key(tx: Tx, actor: Actor, command: ResumeKey) -> ApiKey:
+    """Let a suspended key remove things again. One that is not suspended stays as it is."""
+    require(actor, "key.write")
+    keys = t.api_keys.c
+    same = (keys.organization_id == actor.organization_id, keys.workspace_id == actor.workspace_id)
+    found = tx.one(_select(ApiKey, t.api_keys).where(*same, keys.id == command.id))
+    if found is None:
+        raise NotFound(f"key {command.id} not found")
+    key = ApiKey(**found)
+    if key.suspended_at is None:
+        return key
+    tx.execute(update(t.api_keys).where(*same, keys.id == key.id).values(suspended_at=None, resumed_at=tx.now))
+    tx.audit(actor, "key.resumed", key.id, reason=command.reason)
+    return msgspec.structs.replace(key, suspended_at=None)
 
 
 def revoke_key(tx: Tx, actor: Actor, command: RevokeKey) -> ApiKey:

@@ -37,7 +37,7 @@ from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, State, Verb
-from labkeep.operations import protection, reasons
+from labkeep.operations import agents, consents, protection, reasons
 from labkeep.operations.handovers import hand_over, key_of
 from labkeep.operations.plans import Applied, Large, at_once, fold, parse_verb, restorable_until
 from labkeep.operations.projects import resolve, states_for
@@ -83,6 +83,8 @@ def apply(tx: Tx, actor: Actor, command: Apply, *, asker: Origin = Origin.user) 
     verb = parse_verb(command.verb)
     reason, ticket = reasons.of(actor, command.reason, command.ticket)
     command = msgspec.structs.replace(command, reason=reason, ticket=ticket)
+    if verb in (Verb.trash, Verb.archive):
+        agents.refuse_suspended(tx, actor)
     try:
         if verb == Verb.trash:
             return _trash(tx, actor, command, asker)
@@ -141,6 +143,7 @@ def _trash(tx: Tx, actor: Actor, command: Apply, asker: Origin) -> Outcome:
     store.unbind(tx, actor, deletion_id, bound)
     store.move_to_trash(tx, actor, deletion_id)
     _audit(tx, actor, Verb.trash, deletion, planner.counts, items)
+    agents.break_circuit(tx, actor)
     return Outcome(
         verb="trash",
         counts=dict(planner.counts),
@@ -244,8 +247,10 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
         else:
             deletion = store.get(tx, actor, deletion_id, lock=True)
             outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason, command.ticket))
-    counts, already = dict(planner.counts), planner.already
-    return msgspec.structs.replace(_together(verb, outcomes), counts=counts, bytes=planner.bytes, already=already)
+    done = msgspec.structs.replace(_together(verb, outcomes), already=planner.already)
+    if done.waits_for:
+        return done
+    return msgspec.structs.replace(done, counts=dict(planner.counts), bytes=planner.bytes)
 
 
 def _together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
@@ -259,6 +264,7 @@ def _together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
         job_id=outcomes[-1].job_id if outcomes else None,
         job_ids=[job_id for outcome in outcomes for job_id in outcome.job_ids],
         not_rebound=[entry for outcome in outcomes for entry in outcome.not_rebound],
+        waits_for=next((outcome.waits_for for outcome in outcomes if outcome.waits_for), ""),
         items=[entry for outcome in outcomes for entry in outcome.items][:SHOWN_ITEMS],
     )
 
@@ -352,6 +358,7 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     store.move_back(tx, actor, deletion, held)
     not_rebound = store.rebind(tx, actor, deletion.id, held.ids)
     _audit(tx, actor, Verb.restore, deletion, held.counts, items, command.reason)
+    agents.give_back(tx, actor, deletion.id, sum(held.counts.values()))
     return Outcome(verb="restore", counts=held.counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items)
 
 
@@ -414,8 +421,11 @@ def purge_members(
         deletion = store.split(tx, actor, deletion, held.members)
     if deletion.state != "trashed":
         raise Illegal(f"deletion {deletion.id} is {deletion.state}: only what is in the trash can be purged")
+    waits_for = consents.ask(tx, actor, deletion, held.counts, reason, ticket)
+    if waits_for:
+        return Outcome(verb="purge", counts={}, deletion_id=deletion.id, waits_for=waits_for)
     commitment = store.commit_to(tx, actor, deletion.id)
-    store.change(tx, deletion, state="purging", purged_by=actor.name, commitment=commitment)
+    store.change(tx, deletion, state="purging", purged_by=_purgers(deletion, actor), commitment=commitment)
     job_id = store.enqueue_purge(tx, actor, deletion, sum(held.counts.values()))
     for kind, count in held.counts.items():
         why = {"reason": reason, "ticket": ticket, "commitment": commitment}
@@ -423,6 +433,12 @@ def purge_members(
     return Outcome(
         verb="purge", counts=held.counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
     )
+
+
+def _purgers(deletion: Deletion, actor: Actor) -> str:
+    """Who purges: both persons, where two had to agree."""
+    first = deletion.purge_requested_by
+    return f"{first} and {actor.name}" if first and not first.startswith("(") and first != actor.user else actor.name
 
 
 def _purged_before(tx: Tx, actor: Actor, deletion: Deletion) -> Outcome:
@@ -448,7 +464,9 @@ def list_(tx: Tx, actor: Actor, command: ListDeletions) -> Page[Deletion]:
     query = select(*store.COLUMNS).where(
         c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id
     )
-    if command.state:
+    if command.state == "waiting":
+        query = query.where(c.state == "trashed", c.purge_requested_at.is_not(None))
+    elif command.state:
         query = query.where(c.state == command.state)
     if command.item_id is not None:
         mine = select(m.deletion_id).where(m.organization_id == actor.organization_id, m.item_id == command.item_id)

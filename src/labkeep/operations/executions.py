@@ -19,7 +19,7 @@ from labkeep.core.commands_jobs import JobItem
 from labkeep.core.deletion import FROM, WANTED, Candidate, Planner, event_of, parse_options, seen
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import PAST, State, Verb
-from labkeep.operations import protection
+from labkeep.operations import agents, protection
 from labkeep.operations.deletions import purge_members
 from labkeep.operations.handovers import Asked
 from labkeep.operations.plans import Applied, fold, restorable_until
@@ -169,6 +169,8 @@ def move(tx: Tx, _actor: Actor, command: Move) -> Moved | None:
     if batch is None:
         return Moved(job.wanted)
     asked = Asked.of(job)
+    if asked.verb == Verb.trash and agents.is_suspended(tx, asked.actor):
+        return Moved("cancel")
     work = _Work(tx, asked, batch, _judge(tx, asked, batch), job.total)
     more = _PERFORM[asked.verb](work)
     rows.settle(tx, batch)
@@ -287,6 +289,7 @@ def _trash(work: _Work) -> Json:
     more = {"bytes": deletion.bytes + planner.bytes, "items": t.deletions.c["items"] + len(going)}
     store.change(tx, deletion, counts=counts, **more)
     work.audit(dict(planner.counts), deletion)
+    agents.break_circuit(tx, actor)
     return {}
 
 
@@ -333,6 +336,8 @@ def _purge(work: _Work) -> Json:
         some, asked = None if _is_whole(work, deletion) else ids, work.asked.command
         outcome = purge_members(work.tx, work.actor, deletion, some, asked.reason, asked.ticket)
         job_ids += outcome.job_ids
+        if outcome.waits_for:
+            _keep(work, dict.fromkeys(ids, f"waits for {outcome.waits_for}"), "blocked")
     return {"job_ids": job_ids}
 
 

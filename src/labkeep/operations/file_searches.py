@@ -11,7 +11,7 @@ from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, FilePath, Key, Limit, Page
 from labkeep.core.entities import File, Item, Run
 from labkeep.core.ids import Id
-from labkeep.operations import holds
+from labkeep.operations import agents, holds
 from labkeep.operations.files import clean_path
 from labkeep.storage import blob_refs, file_rows, records
 from labkeep.storage import tables as t
@@ -76,6 +76,7 @@ def detach(tx: Tx, actor: Actor, command: DetachFiles) -> int:
     """Take files away; what nobody else refers to is swept. Files that are gone already are passed over."""
     require(actor, "run.write")
     runs = {id: records.get_writable(tx, Run, actor, id) for id in sorted({file.id for file in command.files})}
+    agents.refuse_suspended(tx, actor)
     holds.refuse(tx, actor, [*runs], "changed: files of it would be removed")
     gone = 0
     for file in command.files:

@@ -16,7 +16,7 @@ from labkeep.core.deletion import FROM, Candidate, Origin, Planner, parse_option
 from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
-from labkeep.operations import protection, reasons, rules
+from labkeep.operations import agents, protection, reasons, rules
 from labkeep.operations.projects import resolve
 from labkeep.storage import inventory, records
 from labkeep.storage.inventory import Freed, Scope
@@ -126,6 +126,8 @@ class Applied(NamedTuple):
             raise _illegal(tx, actor, planner.illegal, planner.verb)
         if planner.blocked:
             raise _blocked(planner)
+        if planner.verb == Verb.trash:
+            agents.check_quota(tx, actor, sum(planner.counts.values()))
 
 
 def _illegal(tx: Tx, actor: Actor, candidate: Candidate, verb: Verb) -> Exception:

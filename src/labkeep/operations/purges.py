@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import select
@@ -12,7 +13,7 @@ from labkeep.core.deletion import event_of
 from labkeep.core.entities import Deletion
 from labkeep.core.errors import Corrupt
 from labkeep.core.lifecycle import Role, Verb
-from labkeep.operations import protection, purge_statement, receipts
+from labkeep.operations import consents, protection, purge_statement, receipts
 from labkeep.operations.purge_statement import Verified
 from labkeep.storage import deletions as records
 from labkeep.storage import purge, usage
@@ -171,6 +172,13 @@ def _due(tx: Tx, actor: Actor, deletion: Deletion) -> dict[str, int]:
     if promised is not None and promised > tx.now:
         # What was trashed earlier out of it can still be restored, and would have nowhere to go.
         records.change(tx, deletion, restorable_until=promised)
+        return {}
+    if consents.needed(tx, actor, deletion):
+        # Nobody is two persons, the clock least of all: it waits, and is listed as waiting.
+        waits: dict[str, Any] = {"restorable_until": tx.now + protection.RECHECK}
+        if deletion.purge_requested_at is None:
+            waits |= {"purge_requested_by": "(grace period)", "purge_requested_at": tx.now}
+        records.change(tx, deletion, **waits)
         return {}
     staying, going = protection.parted(tx, actor, deletion)
     if staying:

@@ -17,7 +17,7 @@ from labkeep.core.errors import Invalid
 from labkeep.core.json_values import is_unicode, shown
 from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge, remove_values
-from labkeep.operations import holds
+from labkeep.operations import agents, holds
 from labkeep.operations.projects import states_for
 from labkeep.storage import index, records
 from labkeep.storage import rows as stored
@@ -104,6 +104,7 @@ def _write(tx: Tx, actor: Actor, owner: Item, rows: Sequence[RowIn]) -> Written:
             after[id] = revised
     changed = {id: revision for id, revision in after.items() if _differ(before.get(id), revision)}
     if any(revision.deleted for revision in changed.values()):
+        agents.refuse_suspended(tx, actor)
         holds.refuse(tx, actor, [owner.id], "changed: rows of it would be removed")
     newest = stored.last_xact(tx, owner)
     if not changed:

@@ -59,6 +59,8 @@ class Database(ABC):
         self.seal_min_rows = 5_000
         self.seal_every_rows = 200_000
         self.apply_at_once = 2_000
+        self.agent_daily_trash = 1_000
+        self.agent_burst = 200
         self.master: MasterKey | None = None
         self.site = ""
         self.vault = Vault()
@@ -112,6 +114,8 @@ class Database(ABC):
             self.site,
             self.vault,
             self.apply_at_once,
+            self.agent_daily_trash,
+            self.agent_burst,
         )
 
 

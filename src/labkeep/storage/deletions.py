@@ -63,7 +63,8 @@ def get(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Deletion:
 def insert(tx: Tx, deletion: Deletion, selection: Selection) -> None:
     """Store a new deletion. Of the selection only what names objects is kept, not the text of a query."""
     kept = {"ids": len(selection.ids), "kind": selection.kind, "query": bool(selection.q)}
-    tx.insert(t.deletions, [{**msgspec.structs.asdict(deletion), "selection": kept}])
+    items = sum(deletion.counts.values())
+    tx.insert(t.deletions, [{**msgspec.structs.asdict(deletion), "selection": kept, "items": items}])
 
 
 def change(tx: Tx, deletion: Deletion, **values: Any) -> None:

@@ -144,6 +144,7 @@ api_keys = Table(
     _time("revoked_at", "When it was revoked.", null=True),
     _time("suspended_at", "When the circuit breaker stopped it; null while it works.", null=True),
     _int("daily_trash", "Objects it may trash in 24 hours; null for the server's setting.", null=True),
+    _time("resumed_at", "When it was last resumed after that: the breaker counts from there.", null=True),
     comment="API keys; secrets are never stored.",
 )
 
@@ -518,7 +519,7 @@ deletions = Table(
     _text("purged_by", "Who asked for the purge."),
     _text("commitment", "SHA-256 over what was to be purged."),
     _json("verification", "What reading every store again found."),
-    _int("items", "How many objects it took.", default="0"),
+    _int("items", "How many objects it took, less what an agent restored of its own.", default="0"),
     _text("purge_requested_by", "Who asked for the purge, where two persons must agree.", default="''"),
     _time("purge_requested_at", "When that was.", null=True),
     Index("deletions_key", "organization_id", "key_id", "created_at"),

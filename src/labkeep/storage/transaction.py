@@ -41,6 +41,8 @@ class Tx:
         site: str = "",
         vault: Vault | None = None,
         apply_at_once: int = 2_000,
+        agent_daily_trash: int = 1_000,
+        agent_burst: int = 200,
     ) -> None:
         self.connection = connection
         self.now = now
@@ -61,6 +63,10 @@ class Tx:
         """Data keys that this transaction made, by owner."""
         self.apply_at_once = apply_at_once
         """Objects that a verb changes at once; what is larger becomes a job."""
+        self.agent_daily_trash = agent_daily_trash
+        """Objects that an agent's key may trash in 24 hours, unless the key says otherwise."""
+        self.agent_burst = agent_burst
+        """Objects trashed within minutes above which an agent's key is suspended."""
         self.enqueued = False
         """Whether a job was enqueued: after the commit the worker is woken."""
         self._ids = ids

@@ -45,12 +45,19 @@ class AsyncKeys:
         name: str | None = None,
         agent: bool | None = None,
         expires_at: datetime | None = None,
+        daily_trash: int | None = None,
     ) -> NewKey:
         """A new key for ``user``, who becomes a member with at least ``role`` (viewer, editor, maintainer, owner).
 
-        ``secret`` of the answer is shown this once. An ``agent`` key may trash, but never purge.
+        ``secret`` of the answer is shown this once. An ``agent`` key may trash, ``daily_trash`` objects in 24
+        hours at the most, but never purge.
         """
         return await self._connection.write(NewKey, "POST", requests.path("/keys"), requests.given(locals()))
+
+    async def resume(self, id: str, *, reason: str | None = None) -> ApiKey:
+        """Let an agent's key remove things again that was suspended for trashing too much at once."""
+        path = requests.path("/keys/{id}/resume", id=id)
+        return await self._connection.write(ApiKey, "POST", path, requests.given({"reason": reason}))
 
     async def revoke(self, id: str) -> ApiKey:
         """Make a key unusable at once."""

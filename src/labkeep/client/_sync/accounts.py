@@ -46,12 +46,19 @@ class Keys:
         name: str | None = None,
         agent: bool | None = None,
         expires_at: datetime | None = None,
+        daily_trash: int | None = None,
     ) -> NewKey:
         """A new key for ``user``, who becomes a member with at least ``role`` (viewer, editor, maintainer, owner).
 
-        ``secret`` of the answer is shown this once. An ``agent`` key may trash, but never purge.
+        ``secret`` of the answer is shown this once. An ``agent`` key may trash, ``daily_trash`` objects in 24
+        hours at the most, but never purge.
         """
         return self._connection.write(NewKey, "POST", requests.path("/keys"), requests.given(locals()))
+
+    def resume(self, id: str, *, reason: str | None = None) -> ApiKey:
+        """Let an agent's key remove things again that was suspended for trashing too much at once."""
+        path = requests.path("/keys/{id}/resume", id=id)
+        return self._connection.write(ApiKey, "POST", path, requests.given({"reason": reason}))
 
     def revoke(self, id: str) -> ApiKey:
         """Make a key unusable at once."""

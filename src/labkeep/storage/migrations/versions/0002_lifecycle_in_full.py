@@ -76,6 +76,15 @@ def _extend() -> None:
         ),
     )
     op.add_column(
+        "api_keys",
+        sa.Column(
+            "resumed_at",
+            TIME,
+            nullable=True,
+            comment="When it was last resumed after that: the breaker counts from there.",
+        ),
+    )
+    op.add_column(
         "items",
         sa.Column(
             "name_digest",
@@ -88,7 +97,11 @@ def _extend() -> None:
     op.add_column(
         "deletions",
         sa.Column(
-            "items", sa.BigInteger(), nullable=False, server_default=sa.text("0"), comment="How many objects it took."
+            "items",
+            sa.BigInteger(),
+            nullable=False,
+            server_default=sa.text("0"),
+            comment="How many objects it took, less what an agent restored of its own.",
         ),
     )
     op.add_column(
