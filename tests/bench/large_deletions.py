@@ -2,7 +2,7 @@
 
     python tests/bench/large_deletions.py [RUNS] [--purge RUNS ...] [--folder FOLDER]
 
-Everything happens in one process over SQLite; `--http` measures the same through a server. The floor is measured in the
+Everything happens in one process over SQLite. The floor is measured in the
 same run on the same file: one UPDATE and one INSERT that move as many rows, without reasons, checks or a trail.
 """
 
@@ -12,15 +12,15 @@ import argparse
 import resource
 import shutil
 import sqlite3
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import select
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Apply, Get, MakePlan, PurgeDeletion, RestoreDeletion, Selection
@@ -37,9 +37,9 @@ from labkeep.testing.factories import make_actor, make_project
 PART = 10_000
 
 
-def add_runs(tx: Tx, actor: Actor, wanted: tuple[str, int, int]) -> None:
+def add_runs(tx: Tx, actor: Actor, wanted: tuple[str, int, int, tuple[str, ...]]) -> None:
     """Finished runs with three fields each, straight into the tables."""
-    project_id, first, count = wanted
+    project_id, first, count, tags = wanted
     home = {"organization_id": actor.organization_id}
     ids = [tx.new_id() for _ in range(count)]
     blank: dict[str, Any] = {
@@ -51,7 +51,7 @@ def add_runs(tx: Tx, actor: Actor, wanted: tuple[str, int, int]) -> None:
         "type": "",
         "handle": None,
         "description": "",
-        "tags": (),
+        "tags": tags,
         "metadata": {},
         "extra": {},
         "dialect": "",
@@ -96,7 +96,7 @@ def add_runs(tx: Tx, actor: Actor, wanted: tuple[str, int, int]) -> None:
 class Lab:
     """A store with many runs."""
 
-    def __init__(self, folder: Path, runs: int) -> None:
+    def __init__(self, folder: Path, runs: int, tags: tuple[str, ...] = ()) -> None:
         folder.mkdir(parents=True)
         self.folder, self.count = folder, runs
         database = Sqlite(folder / "labkeep.db")
@@ -104,7 +104,7 @@ class Lab:
         self.actor = make_actor(database)
         self.project = make_project(database, self.actor, "drafts")
         for first in range(0, runs, PART):
-            database.write(add_runs, self.actor, (self.project.id, first, min(PART, runs - first)))
+            database.write(add_runs, self.actor, (self.project.id, first, min(PART, runs - first), tags))
         self.worker = make_worker(self.store)
 
     def close(self) -> None:
@@ -176,7 +176,8 @@ def floor(lab: Lab) -> None:
     with timed("floor: plain SQL, one transaction", lab.count):
         database.execute("BEGIN IMMEDIATE")
         database.execute(
-            "INSERT INTO deletion_members SELECT organization_id, zeroblob(16), id, kind, state, 'trashed' "
+            "INSERT INTO deletion_members (organization_id, deletion_id, item_id, kind, previous_state, outcome) "
+            "SELECT organization_id, zeroblob(16), id, kind, state, 'trashed' "
             f"FROM items WHERE {mine}"
         )
         database.execute(f"UPDATE items SET state = 'trashed', version = version + 1 WHERE {mine}")
@@ -209,43 +210,37 @@ def measure(lab: Lab) -> None:
         lab.finish(back)
 
 
-def purge(folder: Path, size: int, count: int) -> None:
-    """Purge ``count`` runs of a store that holds ``size``."""
-    lab = Lab(folder, size)
-    q = Selection(ids=[])
+def purge(lab: Lab, count: int) -> None:
+    """Purge ``count`` runs, whatever else the store holds."""
     found = lab.store.database.read(_first_ids, lab.actor, count)
-    q = Selection(ids=found)
-    outcome = lab.write(deletions.apply, Apply(selection=q, background=False))
-    with timed(f"purge {count:,} of {size:,}, verified", count):
+    outcome = lab.write(deletions.apply, Apply(selection=Selection(ids=found), background=False))
+    with timed(f"purge {count:,} of {lab.count:,}, verified", count):
         lab.finish(lab.write(deletions.purge, PurgeDeletion(id=outcome.deletion_id)))
-    lab.close()
 
 
 def _first_ids(tx: Tx, _actor: Actor, count: int) -> list[str]:
-    from sqlalchemy import select
-
     return [row[0] for row in tx.execute(select(t.runs.c.id).limit(count))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", nargs="?", type=int, default=100_000)
-    parser.add_argument("--purge", nargs="*", type=int, default=[10_000, 100_000])
-    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("runs", nargs="?", type=int, default=100_000, help="runs to plan, trash and restore")
+    parser.add_argument("--purge", nargs="*", type=int, default=[10_000], help="further stores to purge from, by size")
+    parser.add_argument("--tags", action="store_true", help="give each run a tag, which costs counters more")
+    parser.add_argument("--folder", type=Path, default=None, help="where the stores are made, and removed again")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="labkeep-bench-", dir=asked.folder))
     try:
-        if asked.runs:
-            with timed(f"make {asked.runs:,} runs", asked.runs):
-                lab = Lab(folder / "store", asked.runs)
-            measure(lab)
+        for size in dict.fromkeys([*asked.purge, asked.runs]):
+            with timed(f"make {size:,} runs", size):
+                lab = Lab(folder / f"store-{size}", size, tags=("draft",) if asked.tags else ())
+            if size == asked.runs:
+                measure(lab)
+            purge(lab, min(10_000, size))
             lab.close()
-        for size in asked.purge:
-            purge(folder / f"purge-{size}", size, min(10_000, size))
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    assert timedelta
-    sys.exit(main())
+    main()

@@ -22,7 +22,7 @@ MORE_TIMES = {
 }
 """Beside the first and the third time: points that are reached in many different circumstances."""
 
-COMMON = [point for point in POINTS if not point.startswith("policy.")]
+COMMON = [point for point in POINTS if not point.startswith(("apply.", "policy."))]
 """Policies have a workload of their own: test_policy_faults."""
 
 CASES = [f"{point}:{time}" for point in COMMON for time in sorted({1, 3, *MORE_TIMES.get(point, ())})]

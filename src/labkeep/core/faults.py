@@ -32,6 +32,12 @@ POINTS = (
     "policy.applied",
     "policy.noted",
     "policy.finished",
+    "apply.staged",
+    "apply.accepted",
+    "apply.moved",
+    "apply.unstaged",
+    "apply.closing",
+    "apply.closed",
     "job.claimed",
     "job.finished",
 )

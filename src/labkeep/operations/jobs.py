@@ -76,7 +76,9 @@ def resume(tx: Tx, actor: Actor, command: ResumeJob) -> Job:
         values["payload"] = {**job.payload, "rate": command.rate}
     if job.state == "paused" or (job.state == "failed" and job.payload):
         values |= {"state": "queued", "run_at": tx.now, "attempts": 0, "finished_at": None}
-    elif job.state not in ("queued", "running"):
+    elif job.state == "queued":
+        values["run_at"] = tx.now
+    elif job.state != "running":
         raise _over(job, "resumed")
     jobs.control(tx, job, **values)
     return _noted(tx, actor, job, "resumed")
@@ -90,7 +92,9 @@ def cancel(tx: Tx, actor: Actor, command: ControlJob) -> Job:
     values: dict[str, Any] = {"wanted": "cancel"}
     if job.state == "paused" or (job.state == "failed" and job.payload):
         values |= {"state": "queued", "run_at": tx.now, "attempts": 0}  # a worker closes what is open
-    elif job.state not in ("queued", "running"):
+    elif job.state == "queued":
+        values["run_at"] = tx.now  # not when its rate would have it go on
+    elif job.state != "running":
         raise _over(job, "cancelled")
     jobs.control(tx, job, **values)
     return _noted(tx, actor, job, "cancelled")
