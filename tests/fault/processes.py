@@ -153,12 +153,16 @@ def find(folder: Path, words: list[str]) -> dict[str, list[str]]:
     needles = {word: word.encode() for word in words}
     found: dict[str, list[str]] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        data = file.read_bytes()
-        unpacked = [data, *(_unpack(data, match.start()) for match in _FRAME.finditer(data))]
+        parts = unpacked(file.read_bytes())
         for word, needle in needles.items():
-            if any(needle in one for one in unpacked):
+            if any(needle in one for one in parts):
                 found.setdefault(word, []).append(str(file.relative_to(folder)))
     return found
+
+
+def unpacked(data: bytes) -> list[bytes]:
+    """``data``, and whatever is compressed in it."""
+    return [data, *(_unpack(data, match.start()) for match in _FRAME.finditer(data))]
 
 
 def _unpack(data: bytes, start: int) -> bytes:

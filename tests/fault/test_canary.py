@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from labkeep import Labkeep
+from tests.fault.content_columns import PLANTED, REASONS, columns_with, content_columns
 from tests.fault.processes import SHIM, Site, find, wait_for_jobs
 
 
@@ -76,17 +77,19 @@ class Planter:
         c.runs.finish(run.id, summary={"last": w("last-summary")})
         wait_for_jobs(c)  # sealed by now; what follows is not
         c.runs.append_history(run.id, [{"_step": 90, w("late-key"): w("late-string")}])
+        c.runs.append_history(run.id, [{"_step": 91, "x": 1}], stream=w("late-stream"))
         return run.id
 
     def _history(self, id: str) -> None:
         c, w = self.client, self.word
         stream, console = w("stream"), [{"_step": n, "line": w("console")} for n in range(3)]
         c.runs.append_history(id, [{"_step": 0, "said": self.gone_word("history-string")}], offset=0)
-        for _ in range(2):
-            rows = [{"_step": n, w("history-key"): w("history-string"), "loss": 0.5} for n in range(6)]
+        for word in (self.gone_word, w):  # the second time in place of the first
+            rows = [{"_step": n, word("history-key"): word("history-string"), "loss": 0.5} for n in range(6)]
             c.runs.append_history(id, rows, offset=0)
         c.runs.append_history(id, console, stream="console", offset=0)
-        c.runs.append_history(id, [{"_step": 0, w("stream-key"): [w("stream-list")]}], stream=stream, offset=0)
+        rows = [{"_step": n, w("stream-key"): [w("stream-list")]} for n in range(6)]
+        c.runs.append_history(id, rows, stream=stream, offset=0)
 
     def _rows(self, id: str) -> None:
         c, w = self.client, self.word
@@ -156,6 +159,10 @@ class Planter:
         c.experiments.stop(made["id"])
         return [str(made["id"]), *(run.id for run in c.runs.list(self.project, name=made["name"]))]
 
+    def policy(self) -> dict[str, Any]:
+        """What a retention policy says, in words of its own."""
+        return {"q": f'name = "{self.word("policy-query")}"', "older_than": "30d"}
+
     def everything(self) -> list[str]:
         """One of each kind, bound and linked; answers the ids."""
         run_id, document_id = self.run(), self.document()
@@ -200,7 +207,7 @@ def test_nothing_of_purged_objects_is_left(tmp_path: Path) -> None:
 def test_nothing_of_a_purged_project_is_left(tmp_path: Path) -> None:
     site = upstream_site(tmp_path)
     with site.running() as server, server.client() as client:
-        client.runs.create("other", name="bystander", config={"kept": "bystander-config"})
+        bystander = client.runs.create("other", name="bystander", config={"kept": "bystander-config"})
         planter = Planter(client, "")
         project = client.projects.create(
             planter.word("project-name"),
@@ -211,19 +218,32 @@ def test_nothing_of_a_purged_project_is_left(tmp_path: Path) -> None:
         planter.project = project.id
         client.projects.update(project.id, name=planter.word("project-new-name"))
         _, document_id, *_ = planter.everything()
+        client.links.create(bystander.id, document_id, planter.word("outer-link-type"), on_delete="unbind")
         client.environments.bind(project.id, planter.word("environment"), document_id, number=1)
         early = planter.run()
+        client.plan("trash", ids=[project.id], force=True)
+        client.policies.create(planter.word("policy-name"), planter.policy(), project=project.id, enabled=False)
         client.runs.trash(early)  # in the trash on its own, and still inside of the project
         assert_planted(site, planter)
+        planted = columns_with(site.data / "labkeep.db", b"canary-")
         outcome = client.projects.trash(project.id, force=True)
+        planted |= columns_with(site.data / "labkeep.db", b"canary-")
+        assert planted == PLANTED, "a column that can hold content needs a word here"
         client.projects.purge(project.id)
         client.runs.purge(early)
         wait_for_jobs(client)
         assert client.deletions.get(outcome.deletion_id).state == "purged"
         assert_gone(site, planter)
         assert client.audit.verify().intact
+        assert client.receipts.of_deletion(str(outcome.deletion_id)).body["what"]["counts"]["project"] == 1
+        assert columns_with(site.data / "labkeep.db", b"canary-") == set()
     assert_gone(site, planter)
     site.assert_sound()
+
+
+def test_every_column_that_can_hold_words_is_planted_or_has_a_reason() -> None:
+    assert PLANTED | REASONS.keys() == set(content_columns())
+    assert not PLANTED & REASONS.keys()
 
 
 def crowd(client: Labkeep, runs: int) -> tuple[list[str], list[str]]:
