@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import urllib.request
 
 from labkeep import Labkeep
@@ -76,8 +77,32 @@ def several_writers_made_one_version(client: Labkeep, _server: LiveServer) -> No
     assert client.artifacts.resolve(project.id, "kept", type="checkpoint").type == "checkpoint"
 
 
+def sweeps_are_documents_and_their_runs_say_so(client: Labkeep, server: LiveServer) -> None:
+    """s44: of two sweeps one was deleted with its runs; runs of the other one were, and the sweep stayed."""
+    project = next(each for each in client.projects.list() if each.name.startswith("s44-") and "moved" not in each.name)
+    (kept,) = client.documents.list(project.id, type="sweep")
+    (gone,) = client.documents.list(project.id, type="sweep", state="trashed")
+    assert client.documents.get_version(kept.id).body["method"] == "random"
+    shown = json.loads(server.cli("documents", "show", kept.id, "--json"))
+    assert (shown["type"], shown["status"], shown["handle"]) == ("sweep", kept.status, kept.handle)
+    listed = json.loads(server.cli("documents", "ls", "--project", project.id, "--type", "sweep", "--json"))
+    assert [each["id"] for each in listed["items"]] == [kept.id]
+    assert not list(client.runs.list(project.id, q=f'document = "{kept.id}"'))
+    (trashed,) = client.runs.list(project.id, q=f'document = "{kept.id}" and state = trashed')
+    assert trashed.document_id == kept.id
+
+    assert gone.deletion_id is not None
+    members = {member.item_id for member in client.deletions.members(gone.deletion_id)}
+    assert len(members) == 3
+    client.deletions.restore(gone.deletion_id)
+    back = [*client.runs.list(project.id, q=f'document = "{gone.id}"')]
+    assert {run.id for run in back} == members - {gone.id}
+    assert {run.config["x"] for run in back} == {1, 2}
+
+
 WANDB = {
     "wandb-s40_media": media_are_files_of_the_run_and_never_run_here,
     "wandb-s42_artifact_life": several_writers_made_one_version,
+    "wandb-s44_public_api": sweeps_are_documents_and_their_runs_say_so,
     "wandb-s41_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
 }

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListRuns
 from labkeep.core.entities import Project, Run
-from labkeep.core.fields import FIELDS, field_info
+from labkeep.core.fields import FIELDS, REFERENCES, field_info
 from labkeep.core.filters import (
     And,
     Compare,
@@ -134,7 +134,7 @@ def leaves(draw: st.DrawFn, fields: st.SearchStrategy[str] = known_fields) -> Le
     name = draw(fields)
     info = field_info(name)
     assert info is not None
-    value = choices[info.type] | IDS if name in ("id", "parent") else choices[info.type]
+    value = choices[info.type] | IDS if name in REFERENCES else choices[info.type]
     if name in ("status", "kind"):
         value = st.sampled_from(info.words) | value
     kinds: list[st.SearchStrategy[Leaf]] = [
@@ -268,6 +268,7 @@ def _run(tx: Tx, actor: Actor, project: Project, facts: Facts) -> Run:
         project_id=project.id,
         handle=id if facts["handle"] else None,
         base_run_id=base,
+        document_id=base,
         created_at=facts["started_at"] or tx.now,
         updated_at=tx.now,
         **plain,
@@ -278,7 +279,7 @@ def facts_of(run: Run, project: Project, more: dict[str, Any]) -> dict[str, Stor
     """Everything that a query may ask of ``run``, by field: the oracle's own view."""
     found: dict[str, Stored] = {name: getattr(run, name) for name in FIELDS if hasattr(run, name)}
     found |= {name: str(getattr(run, name)) for name in ("state", "status", "kind")}
-    found |= {"tag": run.tags, "project": project.name, "parent": run.base_run_id}
+    found |= {"tag": run.tags, "project": project.name, "parent": run.base_run_id, "document": run.document_id}
     if run.started_at is not None and run.finished_at is not None:
         found["duration_s"] = (run.finished_at - run.started_at).total_seconds()
     for space in ("config", "summary", "metadata"):

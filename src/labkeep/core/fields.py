@@ -82,9 +82,13 @@ FIELDS: dict[str, FieldInfo] = {
     "duration_s": FieldInfo("number", "how long a run executed, in seconds"),
     "dialect": FieldInfo("text", "the API it was created through", bare=True),
     "parent": FieldInfo("text", "the id of the base run"),
+    "document": FieldInfo("text", "the id of the experiment, eval or sweep that a run belongs to"),
     "locked": FieldInfo("flag", "whether somebody locked it"),
 }
 """The attributes of a run, document or artifact. Empty text in one of them is absent: a run without a group has ``group is null``."""
+
+REFERENCES = {"id": "id", "parent": "base_run_id", "document": "document_id"}
+"""The attributes that are ids, and how an entity calls them."""
 
 NAMESPACES: dict[str, FieldInfo] = {
     "config": FieldInfo("open", "parameters, by path"),

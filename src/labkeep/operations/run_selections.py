@@ -9,11 +9,11 @@ from sqlalchemy import select, update
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Apply, Command, Outcome, Ref, Selection, Tags, Text, UpdateRun
-from labkeep.core.entities import Project, Run
+from labkeep.core.entities import Document, Project, Run
 from labkeep.core.errors import Invalid
 from labkeep.core.lifecycle import State, Verb
 from labkeep.operations import deletions, holds, run_searches, runs
-from labkeep.operations.projects import resolve
+from labkeep.operations.projects import READABLE, resolve
 from labkeep.operations.run_searches import Selected
 from labkeep.storage import records
 from labkeep.storage import tables as t
@@ -47,6 +47,22 @@ def trash(tx: Tx, actor: Actor, command: TrashRuns) -> Outcome:
         return Outcome(verb=Verb.trash, counts={})
     asked = Apply(selection=Selection(ids=ids), on_running="stop", force=True, reason=command.reason)
     return deletions.apply(tx, actor, asked)
+
+
+class TrashSweeps(Command, frozen=True, kw_only=True):
+    """Trash sweeps; with ``runs`` also the runs that belong to them."""
+
+    ids: list[Ref]
+    runs: bool = False
+
+
+def trash_sweeps(tx: Tx, actor: Actor, command: TrashSweeps) -> Outcome:
+    """One deletion that holds all of it. Runs that go along are stopped first."""
+    found = [records.get(tx, Document, actor, id, states=READABLE) for id in command.ids]
+    ids = [sweep.id for sweep in found]
+    for sweep in found if command.runs else ():
+        ids += run_searches.ids(tx, actor, Selected(project=sweep.parent_id, filters={"document": sweep.id}))
+    return deletions.apply(tx, actor, Apply(selection=Selection(ids=ids), on_running="stop", force=True))
 
 
 class RestoreRuns(Command, frozen=True, kw_only=True):

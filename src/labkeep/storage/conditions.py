@@ -40,7 +40,7 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeEngine
 
 from labkeep.core.entities import Document, Item, Run
-from labkeep.core.fields import FIELDS, Value, field_info, kind_of
+from labkeep.core.fields import FIELDS, REFERENCES, Value, field_info, kind_of
 from labkeep.core.filters import INDEXED_TEXT, And, Compare, Contains, Exists, Filter, In, Leaf, Matches, Not, Or
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Kind
@@ -143,7 +143,7 @@ def _is_taken(leaf: Leaf, value: Value) -> bool:
 
 def _is_identity(leaf: Leaf) -> bool:
     """Whether ids are compared as a whole: by their bytes. By all else they are compared as people write them."""
-    return leaf.field in ("id", "parent") and (isinstance(leaf, In) or getattr(leaf, "op", "") in ("=", "!="))
+    return leaf.field in REFERENCES and (isinstance(leaf, In) or getattr(leaf, "op", "") in ("=", "!="))
 
 
 def arguments(node: Filter, database: str) -> Iterator[Any]:
@@ -261,7 +261,7 @@ class Conditions:
         present = presence(leaf.field, column)
         if isinstance(leaf, Exists):
             return present
-        if leaf.field in ("id", "parent") and not _is_identity(leaf):
+        if leaf.field in REFERENCES and not _is_identity(leaf):
             column = id_text(column, self.database)
         return and_(present, func.coalesce(self._value(leaf, column), false()))
 
@@ -296,7 +296,7 @@ def column_of(entity: type[Item], field: str) -> ColumnElement[Any] | None:
             return None
         took = type_coerce(t.runs.c.finished_at, BigInteger) - type_coerce(t.runs.c.started_at, BigInteger)
         return cast(took, Double) / literal(1_000_000.0, Double)
-    name = {"parent": "base_run_id"}.get(field, field)
+    name = REFERENCES.get(field, field)
     own = {Run: t.runs, Document: t.documents}.get(entity)
     if own is not None and name in own.c and name not in ("id", "project_id"):
         return own.c[name]
@@ -305,7 +305,7 @@ def column_of(entity: type[Item], field: str) -> ColumnElement[Any] | None:
 
 def presence(field: str, column: ColumnElement[Any]) -> Condition:
     """Whether the attribute has a value; empty text has none."""
-    if FIELDS[field].type in ("text", "choice") and field not in ("id", "parent"):
+    if FIELDS[field].type in ("text", "choice") and field not in REFERENCES:
         return func.coalesce(type_coerce(column, TEXT) != "", false())
     return column.is_not(None)
 
@@ -410,7 +410,7 @@ def attribute_keys(entity: type[Item], field: str, database: str) -> list[Column
         value = func.coalesce(cast(column, Double), literal(0.0, Double))
     elif kind == "flag":
         value = case((column.is_(true()), 1), else_=0)
-    elif field in ("id", "parent"):
+    elif field in REFERENCES:
         value = func.coalesce(id_text(column, database), "")
     else:
         value = func.coalesce(type_coerce(column, TEXT), "")

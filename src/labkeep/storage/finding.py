@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from labkeep.core.access import Actor
 from labkeep.core.entities import Item
 from labkeep.core.errors import Invalid
-from labkeep.core.fields import FIELDS
+from labkeep.core.fields import FIELDS, REFERENCES
 from labkeep.core.filters import And, Compare, Filter, conjunction, leaves
 from labkeep.core.ids import is_id
 from labkeep.storage import column_types as types
@@ -240,7 +240,7 @@ def _source(asked: Asked) -> FromClause:
 
 def _is_of_kind(entity: type[Item], name: str) -> bool:
     """Whether an attribute lies in the table of what only this kind has."""
-    behind = {"parent": "base_run_id", "duration_s": "started_at"}.get(name, name)
+    behind = {**REFERENCES, "duration_s": "started_at"}.get(name, name)
     return behind not in t.items.c and behind in records.extension_of(entity).c
 
 

@@ -5,6 +5,7 @@ The client sends no key with an upload, so a link carries what it is good for in
 
 from __future__ import annotations
 
+import mimetypes
 from typing import Any
 from urllib.parse import quote
 
@@ -74,7 +75,7 @@ async def store(request: Request, given: Capability) -> Response:
     """Keep the body as the file that the link is for. The same upload again changes nothing."""
     stored = await receive(request, files.UploadTo(id=given.owner))
     await in_thread(files.keep, store_of(request), request.state.actor, stored)
-    media_type = request.headers.get("content-type", "application/octet-stream")[:255]
+    media_type = _media_type(request, given.path)
     if given.purpose == DRAFT:
         put = PutDraftFile(id=given.owner, path=given.path, digest=stored.digest, media_type=media_type)
         await run(request, drafts.put_file, put, writes=True)
@@ -84,6 +85,16 @@ async def store(request: Request, given: Capability) -> Response:
         )
         await run(request, files.attach, attach, writes=True)
     return Response(headers={"etag": f'"{stored.digest}"'})
+
+
+_UNKNOWN = "application/octet-stream"
+_TYPES = mimetypes.MimeTypes()  # what Python knows, and not what this machine does
+
+
+def _media_type(request: Request, path: str) -> str:
+    """What the client says it is; it says nothing of most files, and then the name does."""
+    said = request.headers.get("content-type", _UNKNOWN)[:255]
+    return said if said != _UNKNOWN else _TYPES.guess_type(path)[0] or _UNKNOWN
 
 
 async def download(request: Request) -> Response:

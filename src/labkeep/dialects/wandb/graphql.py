@@ -100,7 +100,7 @@ class Engine:
         self._check_offered(node)
         faults = validate(self.schema, node, _RULES, max_errors=1)
         if faults:
-            raise Unsupported(f"not supported by this server: {faults[0].message}", path="query")
+            raise Unsupported(f"{_name_of(node)} is not supported by this server: {faults[0].message}", path="query")
         kinds = [each.operation for each in node.definitions if isinstance(each, OperationDefinitionNode)]
         return Document(node, OperationType.MUTATION in kinds)
 
@@ -111,9 +111,7 @@ class Engine:
                 continue
             root = self.schema.get_root_type(definition.operation)
             for field in definition.selection_set.selections:
-                if isinstance(field, FieldNode) and (
-                    root is None or field.name.value not in (*root.fields, "__typename")
-                ):
+                if isinstance(field, FieldNode) and not _answered(root, field.name.value):
                     raise Unsupported(
                         f"{definition.operation.value} {field.name.value} is not supported by this server",
                         operation=field.name.value,
@@ -134,6 +132,23 @@ class Engine:
                 raise error.original_error
             raise Invalid(error.message, path=".".join(map(str, error.path or ())))
         return result.data
+
+
+def _name_of(node: DocumentNode) -> str:
+    """What a document calls its first operation."""
+    operations = (each for each in node.definitions if isinstance(each, OperationDefinitionNode))
+    return next((f"{each.operation.value} {each.name.value}" for each in operations if each.name), "the document")
+
+
+def _answered(root: GraphQLObjectType | None, name: str) -> bool:
+    """Whether a query or mutation has a field of this name, and somebody who answers it."""
+    if root is None or name == "__typename":
+        return root is not None
+    return name in root.fields and not _is_refused(root.fields[name])
+
+
+def _is_refused(field: Any) -> bool:
+    return isinstance(field.resolve, partial) and field.resolve.func is _refuse
 
 
 def _never(_value: Any) -> TypeGuard[Awaitable[Any]]:
@@ -171,7 +186,7 @@ def offers(engine: Engine, operation: str, path: str) -> bool:
     kind: Any = engine.schema.get_root_type(OperationType(operation))
     for name in path.split("."):
         field = kind.fields.get(name)
-        if field is None or (isinstance(field.resolve, partial) and field.resolve.func is _refuse):
+        if field is None or _is_refused(field):
             return False
         kind = get_named_type(field.type)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from labkeep.core.commands import CreateProject, Get, ItemVerb, ListProjects, UpdateProject
@@ -67,27 +68,52 @@ def filters_in(text: str | None) -> Json:
 NONE = "00000000-0000-0000-0000-000000000000"
 """An id that no object has."""
 
+MOST_SWEEPS = 100
+"""Sweeps that one filter may name."""
+
 
 def selected(home: Project, context: Context, filters: str | None) -> Selected:
-    """The runs that a filter selects. What it asks of their sweep, by its short name, is taken out of it."""
+    """The runs that a filter selects. It names sweeps by their short names, and we know them by their ids."""
     found = filters_in(filters)
-    name = _take_sweep(found)
-    if name is None:
-        return Selected(project=home.id, filters=found)
+    known: dict[str, str] = {}
     try:
-        document = context.read(sweeps.find, FindSweep(project=home.id, handle=name)).document.id
-    except (NotFound, Gone):
-        document = NONE
-    return Selected(project=home.id, filters=found, document_id=document)
+        named = _with_ids(found, lambda name: _sweep_id(home, context, name, known))
+    except RecursionError:
+        raise Invalid("filters are nested too deeply", path="filters") from None
+    return Selected(project=home.id, filters=named)
 
 
-def _take_sweep(filters: Json) -> str | None:
-    """Remove ``sweep`` from an object of conditions that all hold; its value, when it is a name."""
-    if isinstance(filters.get("sweep"), str):
-        return str(filters.pop("sweep"))
-    inner = filters.get("$and")
-    taken = (_take_sweep(each) for each in inner if isinstance(each, dict)) if isinstance(inner, list) else ()
-    return next((name for name in taken if name is not None), None)
+def _sweep_id(home: Project, context: Context, name: str, known: dict[str, str]) -> str:
+    if name not in known:
+        if len(known) >= MOST_SWEEPS:
+            raise Invalid(f"a filter names at most {MOST_SWEEPS} sweeps", path="filters")
+        try:
+            known[name] = context.read(sweeps.find, FindSweep(project=home.id, handle=name)).document.id
+        except (NotFound, Gone):
+            known[name] = NONE
+    return known[name]
+
+
+def _with_ids(filters: Any, id_of: Callable[[str], str]) -> Any:
+    """The filter with ids of sweeps in the place of their names, wherever it speaks of ``sweep``."""
+    if isinstance(filters, list):
+        return [_with_ids(each, id_of) for each in filters]
+    if not isinstance(filters, dict):
+        return filters
+    return {
+        "document" if key == "sweep" else key: _ids(value, id_of) if key == "sweep" else _with_ids(value, id_of)
+        for key, value in filters.items()
+    }
+
+
+def _ids(condition: Any, id_of: Callable[[str], str]) -> Any:
+    if isinstance(condition, str):
+        return id_of(condition)
+    if isinstance(condition, list):
+        return [_ids(each, id_of) for each in condition]
+    if isinstance(condition, dict):
+        return {operator: _ids(value, id_of) for operator, value in condition.items()}
+    return condition
 
 
 def run(home: Project, context: Context, name: str, **_more: Any) -> Seen | None:
@@ -119,7 +145,6 @@ def runs(
     asked = SearchRuns(
         project=home.id,
         filters=of.filters,
-        document_id=of.document_id,
         order=order or "",
         limit=page_size(first),
         cursor=after or None,

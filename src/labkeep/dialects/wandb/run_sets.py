@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from labkeep.core.columns import from_rows
+from labkeep.core.commands import Get
 from labkeep.core.entities import Json
 from labkeep.core.errors import Invalid, Unsupported
 from labkeep.dialects.wandb.context import Context, own_id
 from labkeep.dialects.wandb.graphql import Resolvers
-from labkeep.dialects.wandb.projects import filters_in
-from labkeep.operations import run_searches, run_selections, sessions
+from labkeep.dialects.wandb.projects import selected
+from labkeep.operations import projects, run_searches, run_selections, sessions
 from labkeep.operations.history import prepare_batch
 from labkeep.operations.run_searches import GetRun, Selected
 from labkeep.operations.run_selections import Chosen, MoveRuns, RestoreRuns, TagRuns, TrashRuns
@@ -20,8 +21,8 @@ ALERTS = "alerts"
 """Stream of the alerts that a run sent."""
 
 
-def _selected(project: str, filters: str) -> Selected:
-    return Selected(project=project, filters=filters_in(filters))
+def _selected(context: Context, project: str, filters: str) -> Selected:
+    return selected(context.read(projects.get, Get(id=project)), context, filters)
 
 
 def delete(_root: None, context: Context, input: Json) -> Json:
@@ -33,14 +34,14 @@ def delete(_root: None, context: Context, input: Json) -> Json:
 
 def delete_many(_root: None, context: Context, input: Json) -> Json:
     """Trash the runs that a filter selects, as one deletion."""
-    chosen = Chosen(by=_selected(input["projectName"], input["filters"]))
+    chosen = Chosen(by=_selected(context, input["projectName"], input["filters"]))
     context.write(run_selections.trash, TrashRuns(chosen=chosen, artifacts=bool(input.get("deleteArtifacts"))))
     return {"clientMutationId": input.get("clientMutationId"), "errors": None}
 
 
 def undelete(_root: None, context: Context, input: Json) -> Json:
     """Take the runs that a filter selects out of the trash."""
-    context.write(run_selections.restore, RestoreRuns(by=_selected(input["projectName"], input["filters"])))
+    context.write(run_selections.restore, RestoreRuns(by=_selected(context, input["projectName"], input["filters"])))
     return {"clientMutationId": input.get("clientMutationId")}
 
 
@@ -49,7 +50,7 @@ def modify(_root: None, context: Context, input: Json) -> Json:
     if input.get("ids"):
         chosen = Chosen(ids=[own_id("Run", id) for id in input["ids"] if id])
     elif input.get("projectName") and input.get("filters"):
-        chosen = Chosen(by=_selected(input["projectName"], input["filters"]))
+        chosen = Chosen(by=_selected(context, input["projectName"], input["filters"]))
     else:
         raise Invalid("name the runs by ids, or by a project and filters", path="filters")
     asked = TagRuns(chosen=chosen, add=_words(input.get("addTags")), remove=_words(input.get("removeTags")))
@@ -70,7 +71,7 @@ def move(_root: None, context: Context, input: Json) -> Json:
     """Move runs to another project of the same entity."""
     if input["sourceEntityName"] != input["destinationEntityName"]:
         raise Unsupported("runs cannot be moved to another entity on this server; export and import them instead")
-    by = _selected(input["sourceProjectName"], input["filters"])
+    by = _selected(context, input["sourceProjectName"], input["filters"])
     moved = context.write(run_selections.move, MoveRuns(by=by, destination=input["destinationProjectName"]))
     return {"task": {"state": "finished", "runs": moved}, "clientMutationId": input.get("clientMutationId")}
 

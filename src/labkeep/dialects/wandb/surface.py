@@ -78,7 +78,7 @@ OPERATIONS: dict[str, list[Operation]] = {
         ("mutation", "UpdateAutomation", "updateFilterTrigger"),
         ("query", "GetAutomationsLegacy", "viewer.projects"),
         ("query", "GetEntityAutomations", "entity.triggers"),
-        ("query", "GetEntityAutomationsLegacy", "entity.projects"),
+        ("query", "GetEntityAutomationsLegacy", "entity.projects.edges.node.triggers"),
         ("query", "GetOrgAutomations", "organization.triggers"),
         ("query", "IntegrationsByEntity", "entity.integrations"),
     ],

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
-from labkeep.core.commands import ItemVerb
 from labkeep.core.entities import Json, Project
 from labkeep.core.errors import Gone, Invalid, NotFound, Unsupported
 from labkeep.core.sweeps import SweepState
@@ -16,8 +15,9 @@ from labkeep.dialects.wandb.graphql import Resolvers
 from labkeep.dialects.wandb.projects import connection, page_size
 from labkeep.dialects.wandb.runs import MADE
 from labkeep.dialects.wandb.translate import DIALECT, moment, parse_json
-from labkeep.operations import deletions, run_searches, sweep_agents, sweeps
+from labkeep.operations import run_searches, run_selections, sweep_agents, sweeps
 from labkeep.operations.run_searches import SearchRuns, Seen
+from labkeep.operations.run_selections import TrashSweeps
 from labkeep.operations.sweep_agents import Beat, Order
 from labkeep.operations.sweeps import (
     AddAgent,
@@ -198,11 +198,11 @@ def _state(word: str) -> SweepState:
 
 
 def delete_sweep(_root: None, context: Context, input: Json) -> Json:
-    """Trash a sweep. Its runs stay."""
-    if input.get("deleteRuns"):
-        raise Unsupported("delete the runs of a sweep first, by a filter; then the sweep")
-    context.write(deletions.trash_item, ItemVerb(id=own_id("Sweep", input["id"]), on_running="stop", force=True))
-    return {"success": True}
+    """Trash sweeps, and their runs if asked, as one deletion."""
+    ids = [own_id("Sweep", id) for id in input.get("ids") or [input["id"]]]
+    asked = TrashSweeps(ids=ids, runs=bool(input.get("deleteRuns")))
+    counts = context.write(run_selections.trash_sweeps, asked).counts
+    return {"success": True, "affectedRuns": counts.get("run", 0), "affectedAgents": 0}
 
 
 def create_agent(_root: None, context: Context, input: Json) -> Json:
@@ -248,6 +248,7 @@ RESOLVERS: Resolvers = {
     "Mutation": {
         "upsertSweep": upsert_sweep,
         "deleteSweep": delete_sweep,
+        "deleteSweeps": delete_sweep,
         "createAgent": create_agent,
         "agentHeartbeat": agent_heartbeat,
     },
