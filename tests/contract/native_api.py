@@ -142,6 +142,13 @@ SAMPLES: dict[str, Sample] = {
     "policy_previews_preview": Sample("policy.read", {"id": "$policy"}),
     "policy_previews_preview_draft": Sample("policy.read", {"body": {"older_than": "30d"}, "project": "$project"}),
     "retention_limits_table": Sample("policy.read"),
+    "removals_plan": Sample("run.trash", {"id": "$other", "part": "row", "ids": ["kept"]}),
+    "removals_remove": Sample("run.trash", {"id": "$other", "part": "metric", "ref": "score"}),
+    "removals_list_": Sample("run.read", _PROJECT),
+    "removals_list__run": Sample("run.read", {"id": "$other"}),
+    "removals_get": Sample("run.read", {"id": "$removal"}),
+    "removals_restore": Sample("run.restore", {"id": "$removal"}),
+    "removals_purge": Sample("run.purge", {"id": "$doomed"}),
     "audits_list_": Sample("audit.read", {"id": "$run"}),
     "audits_verify": Sample("audit.read"),
     "audits_export": Sample("audit.read"),
@@ -263,10 +270,12 @@ class Api(NamedTuple):
         for path in ("/blobs", f"/files/{runs['run']}?path=a.txt"):
             self.send(Ask("PUT", PREFIX + path, b"hello"), self.folder.key)
         gone = self._trash(runs["purged"])
+        removed = self._removed(runs["other"])
         job = self.ok("POST", f"/deletions/{gone}/purge")["job_id"]
         policy = self.ok("POST", "/policies", name=f"{name} policy", project=project, body={"older_than": "90d"})
         return {
             **runs,
+            **removed,
             "project": project,
             "document": document["id"],
             "version": version["id"],
@@ -294,6 +303,13 @@ class Api(NamedTuple):
         while self.ok("GET", f"/jobs/{job}")["state"] in ("queued", "running"):
             sleep(0.02)
         return str(self.ok("GET", f"/deletions/{deletion}/receipt")["id"])
+
+    def _removed(self, run: str) -> World:
+        """Rows and a metric, of which some are removed."""
+        self.ok("POST", f"/rows/{run}", rows=[{"id": id, "data": {}} for id in ("kept", "removal", "doomed")])
+        self.send(Ask("POST", f"{PREFIX}/runs/{run}/history", b'{"rows": [{"_step": 0, "score": 1}]}'), self.folder.key)
+        wanted = {"id": run, "part": "row"}
+        return {id: str(self.ok("POST", "/removals", ids=[id], **wanted)["id"]) for id in ("removal", "doomed")}
 
     def _trash(self, run: str) -> str:
         outcome = self.ok("POST", f"/items/{run}/trash", on_running="stop")

@@ -21,6 +21,7 @@ from labkeep.core import commands_rules as cr
 from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
+from labkeep.core import removals as rm
 from labkeep.core.webhooks import Delivery, Webhook
 from labkeep.http.wire import Endpoint, Prepare
 from labkeep.operations import (
@@ -30,6 +31,7 @@ from labkeep.operations import (
     audits,
     branches,
     checkpoints,
+    consoles,
     deletions,
     documents,
     environments,
@@ -42,6 +44,7 @@ from labkeep.operations import (
     policy_runs,
     projects,
     receipts,
+    removals,
     retention_limits,
     rows,
     rules,
@@ -96,6 +99,14 @@ def _prepared(
     """A write that begins before its transaction, and answers the run."""
     made = _write("POST", path, command, operation, e.Run, summary, status)
     return msgspec.structs.replace(made, prepare=prepare)
+
+
+def _lined(
+    path: str, command: type[Any], operation: Operation, output: Any, summary: str, status: int = 200
+) -> Endpoint:
+    """A write for which lines of the console may have to be found by their time first."""
+    made = _write("POST", path, command, operation, output, summary, status)
+    return msgspec.structs.replace(made, prepare=consoles.locate)
 
 
 ACCOUNTS = [
@@ -325,6 +336,25 @@ POLICIES = [
     _write("DELETE", "/policies/{id}", cp.RemovePolicy, policies.remove, cp.Policy, "Remove a retention policy"),
 ]
 
+REMOVALS = [
+    _lined("/removals/plan", rm.PlanRemoval, removals.plan, rm.RemovalPlan, "Plan: what a removal would take"),
+    _lined("/removals", rm.Remove, removals.remove, rm.Removal, "Remove rows, a metric, a file or console output", 201),
+    _read("/removals", rm.ListRemovals, removals.list_, c.Page[rm.Removal], "List what was removed from objects"),
+    _read(
+        "/runs/{id}/removals", rm.ListRemovals, removals.list_, c.Page[rm.Removal], "What was removed of a run", "run"
+    ),
+    _read("/removals/{id}", c.Get, removals.get, rm.Removal, "Get a removal"),
+    _write("POST", "/removals/{id}/restore", rm.RestoreRemoval, removals.restore, rm.Removal, "Take a removal back"),
+    _write(
+        "POST",
+        "/removals/{id}/purge",
+        rm.PurgeRemoval,
+        removals.purge,
+        rm.RequestedPurge,
+        "Remove for good what a removal holds",
+    ),
+]
+
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
@@ -382,6 +412,7 @@ ENDPOINTS: list[Endpoint] = [
     *ENVIRONMENTS,
     *LIFECYCLE,
     *RULES,
+    *REMOVALS,
     *HOLDS,
     *RECEIPTS,
     *POLICIES,

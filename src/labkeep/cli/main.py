@@ -35,6 +35,8 @@ SECTIONS = {
         "trashed": "labkeep.cli.deletions:trashed",
         "deletions": "labkeep.cli.deletions:deletions",
         "policy": "labkeep.cli.policies:policy",
+        "remove": "labkeep.cli.removals:remove",
+        "removals": "labkeep.cli.removals:removals",
     },
     "Records": {
         "audit": "labkeep.cli.audits:audit",

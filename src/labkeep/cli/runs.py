@@ -123,16 +123,18 @@ FILES = (
 def show_run(session: Session, run: str, include: str | None) -> None:
     """Show a run: everything about it, its metrics and its files.
 
-    RUN is an id, or PROJECT/NAME. With --json, `metrics` and `files` are added to what the API answers for the run.
+    RUN is an id, or PROJECT/NAME. With --json, `metrics`, `files` and `removals` (what was removed of it) are added to
+    what the API answers for the run.
     """
     found = find_run(session.client, run, include=include)
     metrics = list(session.client.runs.metrics(found.id, stream="history", include=include))
     files = list(session.client.files.list(found.id, include=include, limit=PAGE))
+    removed = list(session.client.removals.of_run(found.id, limit=PAGE))
     out = session.output
     if session.json:
-        out.json({**_fields(found), "metrics": metrics, "files": files})
+        out.json({**_fields(found), "metrics": metrics, "files": files, "removals": removed})
         return
-    out.facts(found, _facts(session, found))
+    out.facts(found, [*_facts(session, found), *(("removed", one.sentence) for one in removed)])
     for columns, items in ((METRICS, metrics), (FILES, files)):
         if items:
             out.line("")

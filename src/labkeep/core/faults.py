@@ -38,6 +38,12 @@ POINTS = (
     "apply.unstaged",
     "apply.closing",
     "apply.closed",
+    "removal.rows_dropped",
+    "removal.file_dropped",
+    "removal.chunks_swapped",
+    "removal.segment_written",
+    "removal.segment_swapped",
+    "removal.verified",
     "job.claimed",
     "job.finished",
 )

@@ -25,7 +25,7 @@ from labkeep.operations import Store, history, holds, runs, sessions
 from labkeep.operations.history import ReadSegment, segment_reader
 from labkeep.operations.run_searches import FindRun, find
 from labkeep.operations.sessions import Announce, Announced
-from labkeep.storage import branches, index, metrics, records
+from labkeep.storage import branches, index, masks, metrics, records
 from labkeep.storage.branches import Branch
 from labkeep.storage.chunks import unpack
 from labkeep.storage.histories import Located, Owner, Segment, pack, standing, summarise_parts
@@ -140,7 +140,8 @@ def _shared(located: Located, read_segment: ReadSegment, step: int) -> list[Segm
     shared: list[Segment] = []
     for segment in located.segments:
         overlaid = any(chunk.first_row < segment.end for chunk in located.chunks)
-        if overlaid or read_segment(segment, (), step + 1, None):
+        hidden = masks.touch(segment.first_row, segment.end, located.masks)  # what was removed is not handed on
+        if overlaid or hidden or read_segment(segment, (), step + 1, None):
             break
         shared.append(segment)
     return shared
@@ -155,7 +156,7 @@ def _rest(
     below: list[Part] = [part for segment in segments for part in read_segment(segment, None, None, last)]
     above = [(chunk.first_row, unpack(chunk.data)) for chunk in located.chunks if chunk.end > start]
     tables = []
-    for _, table in resolve([*below, *above]):
+    for _, table in masks.hide(resolve([*below, *above]), located.masks):
         rows = rows_between(table.steps, None, step)
         tables.append(table if len(rows) == len(table) else table.take(rows))
     return tables

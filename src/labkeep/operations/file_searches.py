@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, FilePath, Key, Limit, Page
 from labkeep.core.entities import File, Item, Run
 from labkeep.core.ids import Id
-from labkeep.operations import agents, holds
+from labkeep.operations import removals
 from labkeep.operations.files import clean_path
-from labkeep.storage import blob_refs, file_rows, records
+from labkeep.storage import file_rows, records
 from labkeep.storage import tables as t
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
@@ -73,28 +73,25 @@ def find(tx: Tx, actor: Actor, command: FindFiles) -> Page[File]:
 
 
 def detach(tx: Tx, actor: Actor, command: DetachFiles) -> int:
-    """Take files away; what nobody else refers to is swept. Files that are gone already are passed over."""
+    """Remove files: restorable until their grace period ends. Files that are gone already are passed over."""
     require(actor, "run.write")
-    runs = {id: records.get_writable(tx, Run, actor, id) for id in sorted({file.id for file in command.files})}
-    agents.refuse_suspended(tx, actor)
-    holds.refuse(tx, actor, [*runs], "changed: files of it would be removed")
-    gone = 0
+    wanted: dict[str, list[str]] = {}
     for file in command.files:
-        gone += _detach(tx, actor, runs[file.id], clean_path(file.path))
-    for run in runs.values():
-        tx.audit(actor, "run.files_removed", run.id, count=sum(file.id == run.id for file in command.files))
+        wanted.setdefault(file.id, []).append(clean_path(file.path))
+    gone = 0
+    for id, paths in sorted(wanted.items()):
+        run = records.get_writable(tx, Run, actor, id)
+        removals.protect(tx, actor, run, asked=False)
+        for path in dict.fromkeys(paths):
+            gone += _detach(tx, actor, run, path)
     return gone
 
 
-def _detach(tx: Tx, actor: Actor, run: Run, path: str) -> int:
-    where = (*_of(run), t.files.c.path == path)
-    found = tx.one(select(t.files.c.digest, t.files.c.size).where(*where))
-    if found is None:
-        return 0
-    tx.execute(delete(t.files).where(*where))
-    blob_refs.release(tx, actor.organization_id, {found["digest"]: 1})
-    records.add_bytes(tx, run.id, run.organization_id, -found["size"])
-    return 1
+def _detach(tx: Tx, actor: Actor, run: Run, path: str) -> bool:
+    if tx.one(select(t.files.c.path).where(*_of(run), t.files.c.path == path)) is None:
+        return False
+    removals.drop_file(tx, actor, run, path)
+    return True
 
 
 def _readable(tx: Tx, actor: Actor, id: str) -> Item:

@@ -26,7 +26,7 @@ from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import Status
 from labkeep.operations import Store, encryption, files, purges, runs
 from labkeep.operations.projects import states_for
-from labkeep.storage import histories, metrics, records, sealing
+from labkeep.storage import histories, masks, metrics, records, sealing
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.chunks import unpack
 from labkeep.storage.histories import Located, Owner, Prepared, Segment
@@ -139,16 +139,21 @@ def assemble(located: Located, read_segment: ReadSegment, command: ReadHistory) 
     below: list[Part] = []
     end = None
     for segment in located.segments:
-        if _is_enough([*below, *above], command, segment.first_row):
+        if _is_enough(_shown([*below, *above], located), command, segment.first_row):
             end = segment.first_row
             break
         # Where rows were written over, the step to look at may be the new one, which is not in the segment.
         steps = (None, None) if _is_overlaid(segment, located) else (command.first_step, command.last_step)
         below += read_segment(segment, keys, *steps)
-    table, next_offset = _cut(_pick(resolve([*below, *above]), command, end), command.limit)
+    table, next_offset = _cut(_pick(_shown([*below, *above], located), command, end), command.limit)
     if command.buckets is not None:
         table = sample(table, command.keys or table.keys(), command.buckets)
     return Found(table, located.rows, next_offset)
+
+
+def _shown(parts: Sequence[Part], located: Located) -> list[Part]:
+    """The rows as the stream has them now, without what was removed."""
+    return masks.hide(resolve(parts), located.masks)
 
 
 def _is_overlaid(segment: Segment, located: Located) -> bool:
@@ -159,7 +164,7 @@ def _is_enough(parts: Sequence[Part], command: ReadHistory, end: int) -> bool:
     """Whether the page is full, and its successor known, with what lies before ``end``."""
     if command.limit is None:
         return False
-    return sum(len(rows) for _, _, rows in _pick(resolve(parts), command, end)) > command.limit
+    return sum(len(rows) for _, _, rows in _pick(parts, command, end)) > command.limit
 
 
 _Picked: TypeAlias = tuple[int, Table, Indices]
@@ -325,7 +330,7 @@ def _write_segment(store: Store, actor: Actor, group: Group) -> Sealed:
         info = segments.write(file, _rows_of(store, actor, group))
         reach("seal.written")
         with files.begin(store, actor, key) as upload:
-            _copy(file, upload.write)
+            copy(file, upload.write)
             stored = upload.finish()
     reach("seal.uploaded")
     name = files.keep(store, actor, stored)
@@ -350,7 +355,8 @@ def _rows_of(store: Store, actor: Actor, group: Group) -> Callable[[], Iterator[
     return lambda: iter(merged)
 
 
-def _copy(file: IO[bytes], write: Callable[[bytes], None]) -> None:
+def copy(file: IO[bytes], write: Callable[[bytes], None]) -> None:
+    """Hand over what was written to ``file``, piece by piece."""
     file.seek(0)
     while piece := file.read(2**20):
         write(piece)
@@ -360,7 +366,7 @@ def _summaries(group: Group) -> metrics.Summaries:
     """Of rows that are sealed for the first time; of others `_settle` finds them."""
     if group.segments or group.place.stream in UNSUMMARISED:
         return {}
-    return histories.summarise_parts(table for _, table in group.chunk_parts())
+    return histories.summarise_parts(table for _, table in group.visible_parts())
 
 
 def _settle(store: Store, actor: Actor, place: Place) -> None:
@@ -371,7 +377,8 @@ def _settle(store: Store, actor: Actor, place: Place) -> None:
             return
         reader = segment_reader(store.blobs, actor.organization_id)
         parts = (part for segment in unsettled.segments for part in reader(segment, unsettled.keys, None, None))
-        sealed = histories.summarise_parts(table for _, table in parts)
+        visible = (table for part in parts for _, table in masks.hide([part], unsettled.masks))
+        sealed = histories.summarise_parts(visible)
         if store.database.write(settle_commit, actor, Settled(unsettled, sealed)):
             return
     raise _unsteady(place)
@@ -394,6 +401,7 @@ __all__ = [
     "Prepared",
     "append",
     "assemble",
+    "copy",
     "list_series",
     "locate",
     "prepare",

@@ -22,7 +22,7 @@ from labkeep.core.errors import NotFound
 from labkeep.core.lifecycle import ENDED, Kind, State
 from labkeep.operations import Store
 from labkeep.operations.history import segment_reader
-from labkeep.storage import records
+from labkeep.storage import masks, records
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import key_of_name
 from labkeep.storage.histories import Segment, segments_of, standing
@@ -101,7 +101,7 @@ def _settled(tx: Tx, actor: Actor, command: ListFiles) -> _Settled:
     run = records.get(tx, Run, actor, command.id)
     place = Place(run.organization_id, run.id, STREAM)
     now = standing(tx, place)
-    changed = run.extra.get(REWRITTEN) or _is_reused(tx, run)
+    changed = run.extra.get(REWRITTEN) or _is_reused(tx, run) or masks.ever_hid(tx, place)
     if run.status not in ENDED or now.unsealed or changed:
         return _Settled([], 0)
     return _Settled(segments_of(tx, place), now.rows)

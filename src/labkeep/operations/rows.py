@@ -17,7 +17,7 @@ from labkeep.core.errors import Invalid
 from labkeep.core.json_values import is_unicode, shown
 from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge, remove_values
-from labkeep.operations import agents, holds
+from labkeep.operations import removals
 from labkeep.operations.projects import states_for
 from labkeep.storage import index, records
 from labkeep.storage import rows as stored
@@ -39,7 +39,10 @@ ID_BYTES = 1024
 
 
 def write(tx: Tx, actor: Actor, command: WriteRows) -> Written:
-    """Write rows of one run or document. What is already as asked stays, so a write may be sent again."""
+    """Write rows of one run or document. What is already as asked stays, so a write may be sent again.
+
+    A row that is deleted is a removal: recorded, restorable, and refused where something protects the owner.
+    """
     return _write(tx, actor, _writable(tx, actor, command.id), command.rows)
 
 
@@ -103,9 +106,6 @@ def _write(tx: Tx, actor: Actor, owner: Item, rows: Sequence[RowIn]) -> Written:
         if revised is not None:
             after[id] = revised
     changed = {id: revision for id, revision in after.items() if _differ(before.get(id), revision)}
-    if any(revision.deleted for revision in changed.values()):
-        agents.refuse_suspended(tx, actor)
-        holds.refuse(tx, actor, [owner.id], "changed: rows of it would be removed")
     newest = stored.last_xact(tx, owner)
     if not changed:
         return Written(ids, newest)
@@ -113,6 +113,10 @@ def _write(tx: Tx, actor: Actor, owner: Item, rows: Sequence[RowIn]) -> Written:
     first = stored.next_xact(tx, newest)
     xact = first + (len(rows) - 1 >> POSITION_SHIFT)
     revisions = _placed(tx, owner, before, changed, ids, first)
+    buried = sorted(one.id for one in revisions if one.deleted and one.id in before and not before[one.id].deleted)
+    if buried:
+        removals.protect(tx, actor, owner, asked=False)
+        removals.drop_rows(tx, actor, owner, buried, xact)
     added = stored.store(tx, owner, xact, revisions, changed.keys() & before.keys())
     stored.advance(tx, owner, xact, added)
     _sum_up(tx, owner, before, revisions)

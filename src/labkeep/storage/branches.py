@@ -66,6 +66,9 @@ def move_streams(tx: Tx, source: Run, target: Run) -> None:
     for table in (t.streams, t.chunks, t.segments, t.series):
         mine = (table.c.organization_id == source.organization_id, table.c.run_id == source.id)
         tx.execute(update(table).where(*mine).values(run_id=target.id))
+    r = t.removals.c
+    hidden = (r.organization_id == source.organization_id, r.item_id == source.id, r.stream != "")
+    tx.execute(update(t.removals).where(*hidden).values(item_id=target.id))
     f = t.fields.c
     found_by = (f.organization_id == source.organization_id, f.item_id == source.id, f.path.startswith("metrics."))
     tx.execute(update(t.fields).where(*found_by).values(item_id=target.id))

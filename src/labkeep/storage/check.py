@@ -20,7 +20,7 @@ from labkeep.storage import column_types as types
 from labkeep.storage import signing, trails, usage
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
-from labkeep.storage.purge import OWNED
+from labkeep.storage.purge import OWNED, REFERRING
 
 IN_FLIGHT = timedelta(hours=1)
 """Age below which a blob without a record is somebody's upload."""
@@ -129,8 +129,8 @@ def _owners(s: Subject) -> Iterator[Problem | int]:
 
 
 def _references() -> Any:
-    f, g = t.files.c, t.segments.c
-    return union_all(select(f.organization_id, f.digest), select(g.organization_id, g.digest)).subquery("held")
+    tables = [table.c for table, *_ in REFERRING]
+    return union_all(*(select(c.organization_id, c.digest).where(c.digest != "") for c in tables)).subquery("held")
 
 
 def _reference_counts(s: Subject) -> Iterator[Problem | int]:
@@ -291,6 +291,7 @@ def _sizes(s: Subject) -> Iterator[Problem | int]:
         select(t.segments.c.run_id.label("id"), t.segments.c.size),
         select(t.rows.c.owner_id.label("id"), t.rows.c.size),
         select(t.files.c.owner_id.label("id"), t.files.c.size),
+        select(t.removals.c.item_id.label("id"), t.removals.c.bytes).where(t.removals.c.digest != ""),
     ]
     every = union_all(*parts).subquery("every")
     total = select(every.c.id, func.sum(every.c.size).label("size")).group_by(every.c.id).subquery("total")

@@ -532,7 +532,7 @@ def _totals(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, Any]:
 
 def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:
     """SHA-256 over kind, id, size and content digests of all that a purge will remove, in order of ids."""
-    c, m, f, s = t.items.c, t.deletion_members.c, t.files.c, t.segments.c
+    c, m, f, s, r = t.items.c, t.deletion_members.c, t.files.c, t.segments.c, t.removals.c
     mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "trashed")
     ids = select(m.item_id).where(*mine)
     digest = hashlib.sha256()
@@ -540,8 +540,10 @@ def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:
         select(c.id, c.kind, c.bytes).where(c.organization_id == actor.organization_id, c.id.in_(ids)).order_by(c.id)
     ):
         digest.update(f"{kind} {id} {size}\n".encode())
-    for table, owner, name in ((t.files, f.owner_id, f.digest), (t.segments, s.run_id, s.digest)):
-        query = select(owner, name).where(table.c.organization_id == actor.organization_id, owner.in_(ids))
+    held = ((t.files, f.owner_id, f.digest), (t.segments, s.run_id, s.digest), (t.removals, r.item_id, r.digest))
+    for table, owner, name in held:
+        mine = (table.c.organization_id == actor.organization_id, owner.in_(ids), name != "")
+        query = select(owner, name).where(*mine)
         for id, content in tx.execute(query.order_by(owner, name)):
             digest.update(f"blob {id} {content}\n".encode())
     return digest.hexdigest()

@@ -21,9 +21,10 @@ from labkeep.core.access import Actor
 from labkeep.core.columns import Batch
 from labkeep.core.entities import Run
 from labkeep.core.lifecycle import ENDED, Role, State, Status
-from labkeep.storage import chunks, jobs, metrics
+from labkeep.storage import chunks, jobs, masks, metrics
 from labkeep.storage import tables as t
 from labkeep.storage.data_keys import Box
+from labkeep.storage.masks import Mask
 from labkeep.storage.metrics import UNSUMMARISED, Place, Summaries
 from labkeep.storage.reductions import Summary, summarise
 from labkeep.storage.series import Part, Series, Table, concat, splice
@@ -283,11 +284,19 @@ def _overwrite(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared,
     if place.stream in UNSUMMARISED:
         return change
     if over_sealed:
-        metrics.mark_stale(tx, owner, place, batch.summaries, at_end=end >= before.rows)
+        metrics.mark_stale(tx, owner, place, _visible(tx, place, offset, batch), at_end=end >= before.rows)
     else:
         keys = set().union(batch.table.keys(), *(table.keys() for _, table in parts))
         metrics.rebuild(tx, owner, place, keys, summarise_chunks(tx, place, keys))
     return change
+
+
+def _visible(tx: Tx, place: Place, offset: int, batch: Prepared) -> Summaries:
+    """The summaries of a batch that is written over rows of which something may have been removed."""
+    hidden = masks.of_stream(tx, place)
+    if not hidden:
+        return batch.summaries
+    return summarise_parts(table for _, table in masks.hide([(offset, batch.table)], hidden))
 
 
 def _append_rest(tx: Tx, owner: Owner, place: Place, batch: Prepared, known: int, end: int) -> Change:
@@ -331,12 +340,14 @@ def sealed_end(tx: Tx, place: Place) -> int:
 
 
 def summarise_chunks(tx: Tx, place: Place, keys: Iterable[str] | None = None) -> dict[str, Summary]:
-    """Summaries of ``keys`` (None: all) over all rows that are not sealed."""
+    """Summaries of ``keys`` (None: all) over all rows that are not sealed, without what removals hide."""
     wanted = None if keys is None else frozenset(keys)
+    hidden = masks.of_stream(tx, place)
     query = _CHUNKS.order_by(t.chunks.c.first_row)
-    return summarise_parts(
-        chunks.unpack(opened(tx, place, *row).data, wanted) for row in tx.execute(query, place._asdict())
+    parts = (
+        (row[0], chunks.unpack(opened(tx, place, *row).data, wanted)) for row in tx.execute(query, place._asdict())
     )
+    return summarise_parts(table for part in parts for _, table in masks.hide([part], hidden))
 
 
 def summarise_parts(tables: Iterable[Table]) -> dict[str, Summary]:
@@ -426,6 +437,8 @@ class Located(NamedTuple):
     rows: int
     segments: list[Segment]
     chunks: list[Chunk]
+    masks: tuple[Mask, ...] = ()
+    """What must not be shown of them."""
 
 
 _SEGMENTS = (
@@ -441,16 +454,32 @@ def segments_of(tx: Tx, place: Place) -> list[Segment]:
     return [Segment(*row) for row in tx.execute(_SEGMENTS, place._asdict())]
 
 
+def stretches(tx: Tx, place: Place) -> list[tuple[int, int]]:
+    """(first row, end) of what is stored of a stream, in order; nothing in between was ever logged, or it is gone."""
+    found = [(first, first + rows) for first, rows in tx.execute(_SPANS, place._asdict())]
+    found += [(segment.first_row, segment.end) for segment in segments_of(tx, place)]
+    joined: list[tuple[int, int]] = []
+    for first, end in sorted(found):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((first, end))
+    return joined
+
+
 def locate(tx: Tx, place: Place, offset: int, rows: int | None) -> Located:
     """Where the rows from ``offset`` on lie. With ``rows``: at least where the first so many of them lie."""
-    end = None if rows is None else _enough(tx, place, offset, rows)
+    hidden = masks.of_stream(tx, place)
+    # Where whole rows are hidden nobody can tell without reading how many are enough.
+    end = None if rows is None or masks.hides_rows(hidden) else _enough(tx, place, offset, rows)
     found = [
         segment
         for segment in segments_of(tx, place)
         if segment.end > offset and (end is None or segment.first_row < end)
     ]
     last = 2**63 - 1 if end is None else end
-    return Located(place.organization_id, standing(tx, place).rows, found, read_chunks(tx, place, offset, last))
+    chunks_ = read_chunks(tx, place, offset, last)
+    return Located(place.organization_id, standing(tx, place).rows, found, chunks_, hidden)
 
 
 def _enough(tx: Tx, place: Place, offset: int, rows: int) -> int | None:
@@ -481,6 +510,11 @@ def _seal_when_long(tx: Tx, owner: Owner, place: Place, before: Standing, after:
     portion = max(1, min(portion, int(SEAL_BYTES / max(1.0, row_bytes))))
     if after.unsealed // portion > before.unsealed // portion:
         _request(tx, owner, place)
+
+
+def request_settling(tx: Tx, owner: Owner, place: Place) -> None:
+    """Have estimated summaries of a stream made exact."""
+    _request(tx, owner, place, " again")
 
 
 def _request(tx: Tx, owner: Owner, place: Place, why: str = "", later: timedelta = timedelta()) -> None:

@@ -23,6 +23,7 @@ from labkeep.storage import deletions, executions, records, search
 from labkeep.storage import tables as t
 from labkeep.storage.executions import Batch
 from labkeep.storage.prepared import Converter, decode_rows, decoder
+from labkeep.storage.purge import REFERRING
 from labkeep.storage.transaction import Tx
 
 BATCH = 2_000
@@ -421,7 +422,8 @@ class Freed:
     def add(self, tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
         """Take in what ``ids`` refer to."""
         b = t.blobs.c
-        for table, owner in ((t.files, t.files.c.owner_id), (t.segments, t.segments.c.run_id)) if ids else ():
+        for table, column, _ in REFERRING if ids else ():
+            owner = table.c[column]
             near = (table.c.organization_id == actor.organization_id, owner.between(min(ids), max(ids)))
             # Most objects have none, which one look tells; the ids of a batch lie close together.
             if tx.execute(select(owner).where(*near).limit(1)).first() is None:

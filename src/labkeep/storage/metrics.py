@@ -188,6 +188,20 @@ def settle(tx: Tx, owner: index.Owner, place: Place, sealed: Summaries, unsealed
     _drop(tx, owner, place, [key for key in stale if key not in after])
 
 
+def take(tx: Tx, owner: index.Owner, place: Place, key: str) -> dict[str, Any] | None:
+    """Forget what is known of a key; answers it as it was stored, None when nothing was."""
+    found = load(tx, place, [key]).get(key)
+    _drop(tx, owner, place, [key])
+    return None if found is None else _stored(found)
+
+
+def give_back(tx: Tx, owner: index.Owner, place: Place, key: str, taken: dict[str, Any]) -> None:
+    """Put what `take` answered before what is known now: an estimate until the segments were read."""
+    before, now = _known(taken), load(tx, place, [key]).get(key)
+    total = before.total if now is None else followed(before.total, now.total)
+    _store(tx, owner, place, {key: Known(total, before.sealed, stale=True)})
+
+
 def stale_keys(tx: Tx, place: Place) -> list[str]:
     """Keys whose summary is an estimate."""
     return [key for key, known in load(tx, place).items() if known.stale]

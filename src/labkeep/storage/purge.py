@@ -19,6 +19,8 @@ OWNED: tuple[tuple[Table[Any], str], ...] = (
     (t.fields, "item_id"),
     (t.chunks, "run_id"),
     (t.segments, "run_id"),
+    (t.removals, "item_id"),
+    (t.subjects, "owner_id"),
     (t.series, "run_id"),
     (t.streams, "run_id"),
     (t.files, "owner_id"),
@@ -38,8 +40,12 @@ OWNED: tuple[tuple[Table[Any], str], ...] = (
 )
 """Table and the column that names the owner: everything that goes with an object."""
 
-_REFERRING: tuple[Table[Any], ...] = (t.files, t.segments)
-"""Tables whose rows hold a reference to a blob."""
+REFERRING: tuple[tuple[Table[Any], str, str], ...] = (
+    (t.files, "owner_id", "size"),
+    (t.segments, "run_id", "size"),
+    (t.removals, "item_id", "bytes"),
+)
+"""Table whose rows may hold a reference to a blob (an empty digest is none), and its columns for the owner and the size."""
 
 BLANK: dict[str, Any] = {
     "type": "",
@@ -106,10 +112,9 @@ def name_digest(name: str) -> str:
 def _release(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     dropped: Counter[str] = Counter()
     held: dict[str, int] = {}
-    for table in _REFERRING:
-        owner = table.c.owner_id if table is t.files else table.c.run_id
-        query = select(table.c.digest, table.c.size).where(table.c.organization_id == organization_id, owner.in_(ids))
-        for digest, size in tx.execute(query):
+    for table, column, size_column in REFERRING:
+        mine = (table.c.organization_id == organization_id, table.c[column].in_(ids), table.c.digest != "")
+        for digest, size in tx.execute(select(table.c.digest, table.c[size_column]).where(*mine)):
             dropped[digest] += 1
             held[digest] = size
     if dropped:
@@ -264,6 +269,14 @@ def held_blobs(
         HeldBlob(digest, size, refs is not None and swept_at is None and (refs > 0 or created_at >= since))
         for digest, size, refs, created_at, swept_at in tx.execute(query.where(*mine).order_by(h.digest).limit(limit))
     ]
+
+
+def hold_blob(tx: Tx, organization_id: str, purge_id: str, digest: str, size: int) -> None:
+    """Note a blob to which a purge gave up a reference, so that it is looked for; unreferenced it is swept, however young."""
+    tx.upsert(
+        t.purge_blobs, [{"organization_id": organization_id, "deletion_id": purge_id, "digest": digest, "size": size}]
+    )
+    discard(tx, organization_id, digest)
 
 
 def forget_blobs(tx: Tx, organization_id: str, deletion_id: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, update
 
 from labkeep.core.access import Actor
 from labkeep.core.lifecycle import ENDED, LIVE
-from labkeep.storage import blob_refs, chunks, metrics
+from labkeep.storage import blob_refs, chunks, masks, metrics
 from labkeep.storage import tables as t
 from labkeep.storage.histories import (
     SEAL_BYTES,
@@ -27,6 +27,7 @@ from labkeep.storage.histories import (
     segments_of,
     summarise_chunks,
 )
+from labkeep.storage.masks import Mask
 from labkeep.storage.metrics import Place
 from labkeep.storage.reductions import Summary
 from labkeep.storage.series import Part
@@ -46,10 +47,16 @@ class Group(NamedTuple):
     place: Place
     chunks: list[Chunk]
     segments: list[Segment]
+    masks: tuple[Mask, ...] = ()
+    """What removals hide of the stream: it is sealed like all else, but not summarised."""
 
     def chunk_parts(self) -> Iterator[Part]:
         """The rows of the chunks, one chunk in memory at a time."""
         return ((chunk.first_row, chunks.unpack(chunk.data)) for chunk in self.chunks)
+
+    def visible_parts(self) -> Iterator[Part]:
+        """As `chunk_parts`, without what removals hide."""
+        return (shown for part in self.chunk_parts() for shown in masks.hide([part], self.masks))
 
 
 class Sealed(NamedTuple):
@@ -108,7 +115,7 @@ def next_group(tx: Tx, owner: Owner, place: Place) -> Group | None:
 
 
 def _group(tx: Tx, place: Place, spans: Sequence[_Span], segments: list[Segment]) -> Group:
-    return Group(place, read_chunks(tx, place, spans[0].first_row, spans[-1].end), segments)
+    return Group(place, read_chunks(tx, place, spans[0].first_row, spans[-1].end), segments, masks.of_stream(tx, place))
 
 
 def _over_segments(spans: Sequence[_Span], segments: Sequence[Segment]) -> tuple[list[_Span], list[Segment]] | None:
@@ -185,6 +192,8 @@ def _unchanged(tx: Tx, group: Group) -> bool:
     first, last = group.chunks[0], group.chunks[-1]
     if read_chunks(tx, group.place, first.first_row, last.first_row + last.rows) != group.chunks:
         return False
+    if masks.of_stream(tx, group.place) != group.masks:
+        return False
     now = {segment.first_row: segment for segment in segments_of(tx, group.place)}
     return all(now.get(segment.first_row) == segment for segment in group.segments)
 
@@ -212,6 +221,7 @@ class Unsettled(NamedTuple):
     place: Place
     keys: list[str]
     segments: list[Segment]
+    masks: tuple[Mask, ...] = ()
 
 
 class Settled(NamedTuple):
@@ -224,14 +234,14 @@ class Settled(NamedTuple):
 def unsettled(tx: Tx, place: Place) -> Unsettled | None:
     """What must be read to make all summaries exact; None when they are."""
     keys = metrics.stale_keys(tx, place)
-    return Unsettled(place, keys, segments_of(tx, place)) if keys else None
+    return Unsettled(place, keys, segments_of(tx, place), masks.of_stream(tx, place)) if keys else None
 
 
 def settle(tx: Tx, actor: Actor, settled: Settled) -> bool:
     """Make stale summaries exact; False when the segments have changed or are written over since."""
-    place, _, segments = settled.unsettled
+    place, _, segments, hidden = settled.unsettled
     owner = owner_of(tx, actor, place.run_id, lock=True)
-    if owner is None or segments_of(tx, place) != segments:
+    if owner is None or segments_of(tx, place) != segments or masks.of_stream(tx, place) != hidden:
         return False
     if read_chunks(tx, place, 0, sealed_end(tx, place)):
         return False

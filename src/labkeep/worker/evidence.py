@@ -51,6 +51,14 @@ def _rows(store: Store, actor: Actor, look: purges.Look, progress: Progress) -> 
     )
 
 
+def read_blobs(store: Store, actor: Actor, look: purges.Look, progress: Progress) -> Verified:
+    """What is still there of the blobs of a purge, whatever it purged beside them."""
+    nothing = Verified(
+        deletion_id=look.deletion_id, items=0, counts={}, item_ids=[], items_digest="", rows_left={}, method={}
+    )
+    return _blobs(store, actor, look, progress, nothing)
+
+
 def _blobs(store: Store, actor: Actor, look: purges.Look, progress: Progress, verified: Verified) -> Verified:
     removed = kept = left = freed = 0
     look = replace(look, after=None)

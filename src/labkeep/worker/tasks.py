@@ -14,7 +14,18 @@ from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.faults import reach
 from labkeep.core.ids import is_id
-from labkeep.operations import Store, checkpoints, encryption, history, history_files, jobs, purges, upkeep
+from labkeep.operations import (
+    Store,
+    checkpoints,
+    encryption,
+    history,
+    history_files,
+    jobs,
+    purges,
+    removal_purges,
+    removals,
+    upkeep,
+)
 from labkeep.operations.jobs import Turn
 from labkeep.worker import evidence, expiry, policies, telling
 from labkeep.worker.executions import execute
@@ -58,6 +69,33 @@ def _turn(store: Store, job: Job, progress: Progress, removed: int) -> Turn | No
     return Turn("paused") if now.wanted == "pause" else progress.pace(removed, now.payload.get("rate"))
 
 
+def purge_removal(store: Store, job: Job, progress: Progress) -> Json:
+    """Take a part of an object out of every store, sweep, give space back, verify: as `purge`."""
+    actor = actor_of(job)
+    step = removal_purges.Step(job.payload["removal_id"])
+    if not removal_purges.clear(store, actor, step):
+        return {"removal_id": step.removal_id}
+    history_files.forget(actor.organization_id)
+    progress.keep()
+    sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
+    given_back = store.database.reclaim().result()
+    reach("purge.reclaimed")
+    left = removal_purges.leftovers(store, actor, step)
+    found = evidence.read_blobs(store, actor, purges.Look(step.removal_id, None, job.created_at), progress)
+    verified = removal_purges.Verified(
+        removal_id=step.removal_id,
+        left=left,
+        blobs_removed=found.blobs_removed,
+        blobs_left=found.blobs_left,
+        blobs_shared=found.blobs_kept,
+        freed_bytes=found.freed_bytes + given_back,
+        method=method(store),
+    )
+    store.database.write(removal_purges.verify, actor, verified)
+    reach("removal.verified")
+    return {"removal_id": step.removal_id, "blobs": verified.blobs_removed, "freed_bytes": verified.freed_bytes}
+
+
 def method(store: Store) -> Json:
     """How things were removed, in exact words."""
     sqlite = store.database.name == "sqlite"
@@ -91,6 +129,7 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
 TASKS: dict[str, Task] = {
     "apply": execute,
     "purge": purge,
+    "purge_removal": purge_removal,
     "seal": seal,
     "tell": telling.tell,
     "policy": policies.policy,
@@ -104,6 +143,8 @@ def purge_overdue(store: Store) -> None:
     """Ask for the purge of what has been in the trash for longer than its grace period."""
     if store.settings.auto_purge:
         while store.database.write(purges.schedule_overdue, NOBODY, 100):
+            time.sleep(0)
+        while store.database.write(removals.schedule_due, NOBODY, 100):
             time.sleep(0)
 
 

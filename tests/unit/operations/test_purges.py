@@ -38,6 +38,7 @@ from labkeep.core.commands_policies import CreatePolicy
 from labkeep.core.entities import Deletion, Item, Project
 from labkeep.core.errors import NotFound
 from labkeep.core.lifecycle import OnDelete, State, Status
+from labkeep.core.removals import Part, Remove
 from labkeep.operations import (
     Store,
     accounts,
@@ -51,6 +52,7 @@ from labkeep.operations import (
     policies,
     projects,
     purges,
+    removals,
     rows,
     runs,
 )
@@ -151,6 +153,11 @@ def populate(lab: Lab, name: str) -> tuple[Project, list[str]]:
     lab.do(history.append, AppendHistory(id=run.id, offset=0, batch=encode_rows(logged)))
     lab.do(rows.write, WriteRows(id=run.id, rows=[RowIn(id=CANARY, data={"input": CANARY, "scores": {"exact": 1.0}})]))
     digests = [lab.attach(run, f"{CANARY}.txt", f"{CANARY} of {name}".encode() * 100)]
+    digests.append(lab.attach(run, f"{CANARY}.removed", f"{CANARY} removed from {name}".encode()))
+    for part, which in ((Part.row, {"ids": [CANARY]}), (Part.file, {"ref": f"{CANARY}.removed"})):
+        lab.do(removals.remove, Remove(id=run.id, part=part, **which))
+    lab.do(removals.remove, Remove(id=run.id, part=Part.metric, ref="text"))
+    lab.do(rows.write, WriteRows(id=run.id, rows=[RowIn(id="kept", data={"input": CANARY, "scores": {"exact": 1.0}})]))
     lab.do(runs.finish, FinishRun(id=run.id, status=Status.finished))
     document = lab.do(
         documents.create, CreateDocument(project=project.id, type="prompt", name=CANARY, body={"text": CANARY})
@@ -178,7 +185,7 @@ def test_everything_of_a_project_is_gone_and_the_deletion_says_what_was_checked(
     empty = {table.name: lab.count(table) for table, _ in OWNED}
     project, digests = populate(lab, "going")
     filled = {table.name for table, _ in OWNED if lab.count(table) > empty[table.name]}
-    assert {table.name for table, _ in OWNED} - filled == {"deletion_bindings"}
+    assert {table.name for table, _ in OWNED} - filled == {"deletion_bindings", "subjects"}
     assert lab.canaries() > 0
     lab.do(deletions.make_plan, MakePlan(selection=Selection(ids=[project.id])))
     lab.do(accounts.once(projects.update, "key", "print"), UpdateProject(id=project.id, description=CANARY * 2))
@@ -227,14 +234,14 @@ def test_the_commitment_is_over_kind_id_size_and_content_of_all_that_goes(lab: L
     trashed = lab.do(deletions.trash_item, ItemVerb(id=project.id))
 
     def recompute(tx: Tx, actor: Actor, _command: None) -> str:
-        i, f, s = t.items.c, t.files.c, t.segments.c
+        i, f, s, r = t.items.c, t.files.c, t.segments.c, t.removals.c
         held = i.deletion_id == trashed.deletion_id
         lines = [
             f"{row[1]} {row[0]} {row[2]}"
             for row in tx.execute(select(i.id, i.kind, i.bytes).where(held).order_by(i.id))
         ]
-        for owner, digest in ((f.owner_id, f.digest), (s.run_id, s.digest)):
-            found = sorted(tuple(row) for row in tx.execute(select(owner, digest)))
+        for owner, digest in ((f.owner_id, f.digest), (s.run_id, s.digest), (r.item_id, r.digest)):
+            found = sorted(tuple(row) for row in tx.execute(select(owner, digest).where(digest != "")))
             lines += [f"blob {id} {content}" for id, content in found]
         return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 

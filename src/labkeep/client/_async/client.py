@@ -21,6 +21,7 @@ from labkeep.client._async.policies import AsyncPolicies
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.receipts import AsyncReceipts
 from labkeep.client._async.records import AsyncDeletions, AsyncTrash, AsyncUsages
+from labkeep.client._async.removals import AsyncRemovals
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.rules import AsyncRules
 from labkeep.client._async.runs import AsyncRuns
@@ -96,6 +97,7 @@ class AsyncLabkeep:
         self.rules = AsyncRules(connection)
         self.receipts = AsyncReceipts(connection)
         self.policies = AsyncPolicies(connection)
+        self.removals = AsyncRemovals(connection)
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)

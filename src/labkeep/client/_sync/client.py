@@ -22,6 +22,7 @@ from labkeep.client._sync.policies import Policies
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
 from labkeep.client._sync.records import Deletions, Trash, Usages
+from labkeep.client._sync.removals import Removals
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.rules import Rules
 from labkeep.client._sync.runs import Runs
@@ -97,6 +98,7 @@ class Labkeep:
         self.rules = Rules(connection)
         self.receipts = Receipts(connection)
         self.policies = Policies(connection)
+        self.removals = Removals(connection)
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)

@@ -222,8 +222,10 @@ def log_lines(
     rows: list[Json] = []
     if count > 0 and start < total:
         rows = list(read(context, seen, stream="console", offset=start, limit=count).rows())
-    edges = [{"node": _log_line(row, start + at), "cursor": str(start + at)} for at, row in enumerate(rows)]
-    more = start + len(rows) < total and last is None
+    # The step of a line is its number: where lines were removed they are not counted from the first.
+    numbers = [row.get(STEP, start + at) for at, row in enumerate(rows)]
+    edges = [{"node": _log_line(row, at), "cursor": str(at)} for at, row in zip(numbers, rows, strict=True)]
+    more = last is None and bool(rows) and numbers[-1] + 1 < total
     return {"edges": edges, "pageInfo": {"endCursor": edges[-1]["cursor"] if edges else None, "hasNextPage": more}}
 
 

@@ -145,6 +145,13 @@ def _extend() -> None:
             comment="run, pause or cancel: what its owner asks of it.",
         ),
     )
+    op.create_index(
+        "rows_tombstones",
+        "rows",
+        ["organization_id", "owner_id", "xact", "id"],
+        sqlite_where=sa.text("deleted = 1"),
+        postgresql_where=sa.text("deleted"),
+    )
     op.create_index("deletions_key", "deletions", ["organization_id", "key_id", "created_at"])
     if op.get_bind().dialect.name == "postgresql":
         states = "queued, running, paused, done, failed or cancelled."
@@ -433,10 +440,37 @@ def _make_removals() -> None:
         sa.Column("workspace_id", ID, nullable=False, comment="The workspace."),
         sa.Column("item_id", ID, nullable=False, comment="The object that it was removed from."),
         sa.Column("part", TEXT, nullable=False, comment="row, metric, file or console."),
-        sa.Column("ref", TEXT, nullable=False, comment="Which: row id, metric key or path; empty once purged."),
-        sa.Column("count", sa.BigInteger(), nullable=False, comment="Rows or lines removed."),
+        sa.Column(
+            "ref",
+            TEXT,
+            nullable=False,
+            comment="Which: row id, metric key or path; empty for several rows, and once purged.",
+        ),
+        sa.Column("stream", TEXT, nullable=False, comment="Of a metric or console output: the stream."),
+        sa.Column(
+            "first_row",
+            sa.BigInteger(),
+            nullable=True,
+            comment="Of a metric or console output: the first row of the stream that is hidden.",
+        ),
+        sa.Column(
+            "end_row",
+            sa.BigInteger(),
+            nullable=True,
+            comment="Of a metric or console output: one past the last row that is hidden.",
+        ),
+        sa.Column(
+            "xact", sa.BigInteger(), nullable=True, comment="Of rows: the transaction whose tombstones hide them."
+        ),
+        sa.Column(
+            "digest",
+            TEXT,
+            nullable=False,
+            comment="Of a file: the blob, which it still refers to; empty once purged or restored.",
+        ),
+        sa.Column("count", sa.BigInteger(), nullable=False, comment="Rows, points or lines removed."),
         sa.Column("bytes", sa.BigInteger(), nullable=False, comment="Bytes that they took."),
-        sa.Column("state", TEXT, nullable=False, comment="trashed, restored or purged."),
+        sa.Column("state", TEXT, nullable=False, comment="trashed, restored, purging or purged."),
         sa.Column("reason", TEXT, nullable=False, comment="Why."),
         sa.Column("ticket", TEXT, nullable=False, comment="Reference to somebody's ticket."),
         sa.Column("actor", TEXT, nullable=False, comment="Who."),
@@ -444,12 +478,16 @@ def _make_removals() -> None:
         sa.Column("body", TEXT, nullable=False, comment="What puts it back; empty once purged."),
         sa.Column("created_at", TIME, nullable=False, comment="When."),
         sa.Column("restorable_until", TIME, nullable=False, comment="When it may be purged."),
+        sa.Column("restored_at", TIME, nullable=True, comment="When it came back."),
         sa.Column("purged_at", TIME, nullable=True, comment="When it was gone."),
+        sa.Column("purged_by", TEXT, nullable=False, comment="Who asked for the purge."),
+        sa.Column("verification", TEXT, nullable=False, comment="What reading every store again found."),
         sa.PrimaryKeyConstraint("organization_id", "id"),
         comment="Parts that were removed from an object: rows, a metric, a file, console output.",
     )
     op.create_index("removals_due", "removals", ["state", "restorable_until"])
     op.create_index("removals_item", "removals", ["organization_id", "item_id", "id"])
+    op.create_index("removals_workspace", "removals", ["organization_id", "workspace_id", "id"])
 
 
 def _make_purge_blobs() -> None:
