@@ -24,6 +24,7 @@ from labkeep.api import routes as native
 from labkeep.api import stream
 from labkeep.core.access import Actor
 from labkeep.core.errors import Invalid
+from labkeep.core.ids import IdSource
 from labkeep.dialects import Dialect
 from labkeep.http import errors, health, listeners, openapi, wire
 from labkeep.http.app import edge
@@ -34,11 +35,12 @@ from labkeep.operations import Store, encryption
 from labkeep.operations.accounts import Setup, new_secret, set_up
 from labkeep.operations.jobs import release_all
 from labkeep.operations.receipts import ensure_key
-from labkeep.settings import Settings
-from labkeep.storage import check, master_key
+from labkeep.settings import Settings, load
+from labkeep.storage import check, data_keys, master_key
 from labkeep.storage.blobs_encrypted import EncryptedBlobs
 from labkeep.storage.database import utc_now
 from labkeep.storage.opening import open_blobs, open_database, open_reader
+from labkeep.storage.transaction import Tx
 from labkeep.worker.jobs import NOBODY, Worker
 from labkeep.worker.tasks import SCHEDULE, TASKS
 
@@ -96,14 +98,40 @@ def close_store(store: Store) -> None:
 def check_store(settings: Settings, *, deep: bool = False) -> check.Report:
     """Whether everything in a store fits together. Only reads, and may run beside the server."""
     data = Path(settings.data)
+    master = master_key.load(settings.master_key, settings.master_key_file)
     engine = open_reader(settings.database_url, data=data)
-    blobs = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
+    below = open_blobs(settings.blobs_url or str(data / "blobs"), **settings.blobs_options)
     try:
-        with engine.connect() as connection:
-            return check.run(connection, blobs, utc_now(), deep=deep)
+        with engine.connect() as connection, engine.connect() as looking:
+            reader = Tx(looking, utc_now(), IdSource(), engine.dialect.name, master=master)
+            reader.vault.admit(master, master_key.load("", settings.old_master_key_file))
+            blobs = EncryptedBlobs(below, partial(data_keys.get, reader))
+            return check.run(connection, blobs, utc_now(), reader, deep=deep)
     finally:
-        blobs.close()
+        below.close()
         engine.dispose()
+
+
+def rotate_master_key(settings: Settings, new_file: Path | None = None) -> encryption.Rewrapped:
+    """Wrap everything under the key in ``new_file``; without it, from the old key of the settings to the present one."""
+    present = master_key.load(settings.master_key, settings.master_key_file)
+    if new_file is None:
+        old, new = master_key.load("", settings.old_master_key_file), present
+    else:
+        old, new = present, master_key.load("", str(new_file))
+    if old is None or new is None:
+        raise Invalid(
+            "changing the master key needs both: --new-file beside the present one, or master_key_file and "
+            "old_master_key_file",
+            path="old_master_key_file" if new_file is None else "master_key_file",
+        )
+    if old.id == new.id:
+        raise Invalid(f"the new master key is the old one ({old.id})", path="new_file")
+    store = open_store(settings)
+    try:
+        return encryption.rewrap(store, old, new)
+    finally:
+        close_store(store)
 
 
 def make_worker(store: Store) -> Worker:
@@ -216,7 +244,7 @@ class LocalApp:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.key = _local_key(folder)
-        self._store = open_store(Settings(data=str(folder), admin_key=self.key))
+        self._store = open_store(load(data=str(folder), environ=_keys(), admin_key=self.key))
         try:
             prepare(self._store)
         except BaseException:
@@ -238,6 +266,12 @@ class LocalApp:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _keys() -> dict[str, str]:
+    """Master keys are the one thing that a folder cannot hold itself."""
+    names = ("LABKEEP_MASTER_KEY", "LABKEEP_MASTER_KEY_FILE", "LABKEEP_OLD_MASTER_KEY_FILE")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def open_local(folder: str | os.PathLike[str]) -> LocalApp:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -39,7 +38,7 @@ from labkeep.core.commands import (
 )
 from labkeep.core.entities import Deletion, Project, Run
 from labkeep.operations import artifacts, deletions, documents, files, history, projects, rows, runs
-from labkeep.server import close_store, make_worker, open_store, prepare
+from labkeep.server import check_store, close_store, make_worker, open_store, prepare
 from labkeep.settings import Settings
 from labkeep.testing.factories import make_actor
 
@@ -73,6 +72,11 @@ class EncryptedLab:
     def read(self, operation: Callable[..., Any], command: Any) -> Any:
         """Run a read."""
         return self.store.database.read(operation, self.actor, command)
+
+    def check(self, **settings: Any) -> list[tuple[str, str]]:
+        """What a deep check of the store finds: subject and message."""
+        given = {"data": str(self.folder), "database_url": self.database_url, "master_key": MASTER} | settings
+        return [(one.subject, one.message) for one in check_store(Settings(**given), deep=True).problems]
 
     # --- making things
 
@@ -192,9 +196,3 @@ def _dump(url: str) -> bytes:
             for row in connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name))):
                 parts += [bytes(value) if isinstance(value, bytes) else str(value).encode() for value in row]
         return b"\n".join(parts)
-
-
-def keys_of(database: Path) -> list[tuple[Any, ...]]:
-    """All data keys of a SQLite file."""
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute("SELECT organization_id, id, owner_id, wrapped, master FROM data_keys").fetchall()

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from labkeep.core.commands import AttachFile, CreateProject, CreateRun, UpdateProject
+from labkeep.core.commands import AttachFile, CreateProject, CreateRun, RowIn, UpdateProject, WriteRows
 from labkeep.core.errors import Conflict, Corrupt, Gone, Invalid, NotFound, Unavailable
-from labkeep.operations import accounts, files, projects, runs
+from labkeep.operations import accounts, encryption, files, projects, rows, runs
+from labkeep.server import rotate_master_key
+from labkeep.settings import Settings
+from labkeep.storage import data_keys, master_key
 from labkeep.storage import tables as t
+from labkeep.storage.blobs import blob_key
 from labkeep.storage.transaction import Tx
 from tests.contract.encrypted_lab import MASTER, OTHER_MASTER, EncryptedLab
 
@@ -90,6 +94,10 @@ def test_a_purge_destroys_the_keys_and_an_old_copy_is_noise(lab: EncryptedLab, t
     assert len(gone) == 3  # the run's own, its segment's and its file's
     assert_reads(lab, staying.id, "staying")
     assert lab.content(staying.id, "shared") == b"in both runs"
+    assert lab.check() == []
+    (receipt,) = table(lab, t.receipts)
+    assert receipt["body"]["encryption"] == {"keys_destroyed": 3}
+    assert "overwritten in the database before" in receipt["body"]["method"]["keys"]
     # The old bytes with the keys of today: each blob that went opens no more, and each that stayed does.
     names = {path.name for path in (old / "blobs" / lab.actor.organization_id).rglob("*") if path.is_file()}
     live = {owner.replace("-", "") for owner in live_keys(lab)}
@@ -237,9 +245,6 @@ def test_a_destroyed_key_is_told_by_who_needs_it(lab: EncryptedLab) -> None:
     lab.project()
     document = lab.document("lost")
     key = next(row["id"] for row in table(lab, t.data_keys) if row["owner_id"] == document)
-
-    from labkeep.operations import encryption
-
     assert encryption.destroy(lab.store, lab.actor, [key]) == 1
     assert encryption.destroy(lab.store, lab.actor, [key]) == 0
     with pytest.raises(Gone, match=f"data key {key} was destroyed"):
@@ -251,9 +256,6 @@ def test_a_key_that_a_failed_write_made_is_never_used(lab: EncryptedLab) -> None
     run = lab.write(runs.create, CreateRun(project="secret"))
 
     def fail(tx: Tx, actor: Any, command: Any) -> None:
-        from labkeep.core.commands import RowIn, WriteRows
-        from labkeep.operations import rows
-
         rows.write(tx, actor, WriteRows(id=run.id, rows=[RowIn(id="x", data={"lost": 1})]))
         raise Invalid("on purpose")
 
@@ -277,3 +279,105 @@ def test_a_project_may_be_made_and_encrypted_by_its_workspace(lab: EncryptedLab)
     run = lab.run("inherited", "inside")
     assert_reads(lab, run.id, "inherited")
     assert run.id in live_keys(lab)
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_check_opens_what_is_encrypted(lab: EncryptedLab) -> None:
+    lab.project()
+    lab.run("checked"), lab.document("checked-too"), lab.artifact("checked-three")
+    assert lab.check() == []
+
+
+def test_a_check_says_which_master_key_is_missing(lab: EncryptedLab) -> None:
+    lab.project()
+    lab.document("needs its key")
+    found = dict(lab.check(master_key=OTHER_MASTER))
+    (subject,) = found
+    assert subject.startswith("master key ")
+    assert "2 data keys need this master key" in found[subject]  # the project's and the document's
+
+
+def test_a_check_finds_a_key_that_came_back_and_values_that_do_not_open(lab: EncryptedLab) -> None:
+    lab.project()
+    run, document = lab.run("back"), lab.document("moved")
+    before = table(lab, t.data_keys)
+    lab.purge(run.id)
+
+    def damage(tx: Tx, _actor: Any, _command: None) -> None:
+        tx.upsert(t.data_keys, [dict(row) for row in before])
+        tx.execute(t.rows.update().where(t.rows.c.owner_id == document).values(id="renamed"))
+
+    lab.write(damage, None)
+    messages = [message for _, message in lab.check()]
+    assert sum("was destroyed and is here again" in message for message in messages) == 3
+    assert any("something that was purged" in message for message in messages)
+    assert any("does not open with data key" in message for message in messages)
+
+
+def test_a_check_finds_an_encrypted_blob_that_was_cut_off(lab: EncryptedLab) -> None:
+    lab.project()
+    run = lab.write(runs.create, CreateRun(project="secret"))
+    lab.upload(run.id, "big", bytes(200_000))
+    (blob,) = table(lab, t.blobs)
+    path = lab.folder / "blobs" / blob_key(lab.actor.organization_id, blob["digest"])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [subject for subject, _ in lab.check()] == [blob["digest"]]
+
+
+# --- another master key -----------------------------------------------------------------------------------------------
+
+
+def rotate(lab: EncryptedLab, folder: Path) -> encryption.Rewrapped:
+    (folder / "new.key").write_text(OTHER_MASTER)
+    given = Settings(data=str(lab.folder), database_url=lab.database_url, master_key=MASTER)
+    return rotate_master_key(given, folder / "new.key")
+
+
+def test_the_master_key_can_be_changed(lab: EncryptedLab, tmp_path: Path) -> None:
+    lab.project()
+    run, document = lab.run("turned"), lab.document("turned-too")
+    wrapped = [bytes(row["wrapped"]).hex() for row in table(lab, t.data_keys)]
+    lab.stop()
+    done = rotate(lab, tmp_path)
+    assert (done.data_keys, done.others) == (len(wrapped), {})
+    assert done.secrets == 1  # the signing key of receipts
+    again = rotate(lab, tmp_path)
+    assert (again.data_keys, again.secrets) == (0, 0)
+    if not lab.database_url:
+        old = (lab.folder / "labkeep.db").read_bytes()
+        assert [one for one in wrapped if bytes.fromhex(one) in old] == []
+    lab.start(master_key=OTHER_MASTER)
+    assert_reads(lab, run.id, "turned")
+    assert lab.rows(document) == [{"input": "turned-too-item"}]
+    assert lab.purge(run.id).state == "purged"
+    assert lab.check(master_key=OTHER_MASTER) == []
+
+
+def test_old_and_new_keys_both_open_while_the_master_key_changes(lab: EncryptedLab, tmp_path: Path) -> None:
+    lab.project()
+    run = lab.run("between")
+    (tmp_path / "old.key").write_text(MASTER)
+    lab.stop()
+    lab.start(master_key=OTHER_MASTER, old_master_key_file=str(tmp_path / "old.key"))
+    assert_reads(lab, run.id, "between")
+    document = lab.document("made between")
+    half = encryption.Rewrap(master_key.parse(MASTER), master_key.parse(OTHER_MASTER))
+    lab.write(lambda tx, _actor, _command: data_keys.rewrap(tx, *half, limit=2), None)
+    assert {row["master"] for row in table(lab, t.data_keys)} == {half.old.id, half.new.id}
+    assert_reads(lab, run.id, "between")
+    assert encryption.rewrap(lab.store, *half).others == {}
+    lab.stop()
+    lab.start(master_key=OTHER_MASTER)
+    assert_reads(lab, run.id, "between")
+    assert lab.body(document) == {"prompt": "made between-body-2"}
+
+
+def test_a_change_of_the_master_key_needs_both_keys(lab: EncryptedLab, tmp_path: Path) -> None:
+    (tmp_path / "same.key").write_text(MASTER)
+    given = Settings(data=str(lab.folder), master_key=MASTER)
+    with pytest.raises(Invalid, match="is the old one"):
+        rotate_master_key(given, tmp_path / "same.key")
+    with pytest.raises(Invalid, match="needs both"):
+        rotate_master_key(given)

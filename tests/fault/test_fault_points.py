@@ -22,8 +22,8 @@ MORE_TIMES = {
 }
 """Beside the first and the third time: points that are reached in many different circumstances."""
 
-COMMON = [point for point in POINTS if not point.startswith(("apply.", "policy."))]
-"""Policies have a workload of their own: test_policy_faults."""
+COMMON = [point for point in POINTS if not point.startswith(("apply.", "policy.", "keys."))]
+"""Large verbs, policies and keys have workloads of their own."""
 
 CASES = [f"{point}:{time}" for point in COMMON for time in sorted({1, 3, *MORE_TIMES.get(point, ())})]
 

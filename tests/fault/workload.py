@@ -28,8 +28,10 @@ def empty() -> Model:
 class Workload:
     """Writes through a client until it is lost. ``before`` and ``after`` are the two models that are possible then."""
 
-    def __init__(self, client: Labkeep, project: str = PROJECT, rounds: int = 3) -> None:
-        self.client, self.project, self.rounds = client, project, rounds
+    def __init__(
+        self, client: Labkeep, project: str = PROJECT, rounds: int = 3, settings: dict[str, Any] | None = None
+    ) -> None:
+        self.client, self.project, self.rounds, self.settings = client, project, rounds, settings or {}
         self.before, self.after = empty(), empty()
         self.acknowledged = 0
         self.ids: dict[str, str] = {}
@@ -70,7 +72,9 @@ class Workload:
     # --- the writes
 
     def _steps(self) -> Iterator[Callable[[], Any]]:
-        yield lambda: self._write(lambda: self.client.projects.create(self.project), lambda _: None)
+        yield lambda: self._write(
+            lambda: self.client.projects.create(self.project, settings=self.settings), lambda _: None
+        )
         for number in range(self.rounds):
             yield lambda n=number: self._run(f"kept-{n}")
             yield lambda n=number: self._run(f"doomed-{n}")
@@ -144,7 +148,7 @@ class Workload:
 
     def _artifact(self, name: str) -> None:
         c, files = self.client, {"weights.bin": name.encode() * 500, "a/b.txt": b"shared by all"}
-        digests = {path: c.blobs.upload(content) for path, content in files.items()}
+        digests = {path: c.blobs.upload(content, project=self.project) for path, content in files.items()}
         manifest = [{"path": path, "digest": digest} for path, digest in digests.items()]
 
         def change(model: Model) -> None:

@@ -27,7 +27,7 @@ config_option: Decorator = click.option(
 data_option: Decorator = click.option("--data", metavar="DIR", help="Folder of the store.  [default: ./labkeep-data]")
 
 
-def _server() -> ModuleType:
+def server_root() -> ModuleType:
     """The composition root. Unavailable, saying what to install, where only the client is."""
     try:
         return importlib.import_module("labkeep.server")
@@ -40,7 +40,8 @@ def _server() -> ModuleType:
         ) from error
 
 
-def _settings(config: Path | None, **overrides: Any) -> Settings:
+def settings_of(config: Path | None, **overrides: Any) -> Settings:
+    """The settings of the server that a command is about."""
     from labkeep.settings import load
 
     return load(config, **overrides)
@@ -94,7 +95,7 @@ def serve(
     On an empty store it makes the organization and workspace "default" and an owner "admin", and prints the
     owner's key once. LABKEEP_ADMIN_KEY sets that key instead. `labkeep settings` lists everything that can be set.
     """
-    chosen = _settings(config, data=data, host=host, port=port, listen=own)
+    chosen = settings_of(config, data=data, host=host, port=port, listen=own)
 
     def announce(url: str, key: str | None, dialects: Mapping[str, str]) -> None:
         _announce(session, url, key, dialects)
@@ -104,7 +105,7 @@ def serve(
     # one would end the process before the store is closed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    _server().serve(chosen, announce)
+    server_root().serve(chosen, announce)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
@@ -137,13 +138,13 @@ def worker(session: Session, config: Path | None) -> None:
     Any number may run. Ctrl-C, or SIGTERM, lets it finish the job at hand; a job whose worker was killed is taken over
     by another.
     """
-    chosen = _settings(config)
+    chosen = settings_of(config)
     if not chosen.database_url:
         raise Unsupported(
             "a SQLite store belongs to one process, and `labkeep serve` has a worker of its own; set "
             "LABKEEP_DATABASE_URL to a PostgreSQL database to run workers beside it"
         )
-    root = _server()
+    root = server_root()
     store = root.open_store(chosen)
     try:
         running = root.make_worker(store)
@@ -185,10 +186,10 @@ def check(session: Session, data: str | None, deep: bool, config: Path | None) -
     Only reads, and may run beside the server. Prints what was looked at and, for each problem, what would mend it.
     Exit code 7 when there are problems.
     """
-    chosen = _settings(config, data=data)
+    chosen = settings_of(config, data=data)
     if not chosen.database_url and not Path(chosen.data).is_dir():
         raise Unavailable(f"there is no store at {chosen.data}: say where it is with --data DIR", path=chosen.data)
-    report = _server().check_store(chosen, deep=deep)
+    report = server_root().check_store(chosen, deep=deep)
     if session.json:
         session.output.json(report)
     else:

@@ -21,6 +21,7 @@ POINTS = (
     "seal.committed",
     "keys.noted",
     "keys.destroyed",
+    "keys.rewrapped",
     "purge.removed",
     "purge.marked",
     "purge.swept",

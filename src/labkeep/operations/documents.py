@@ -27,7 +27,7 @@ from labkeep.core.lifecycle import LIVE, Kind
 from labkeep.operations.projects import edits, resolve, states_for
 from labkeep.storage import holds, index, records, search
 from labkeep.storage import tables as t
-from labkeep.storage.data_keys import Box
+from labkeep.storage.data_keys import Box, place_of_body
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.transaction import Tx
 
@@ -180,7 +180,7 @@ def _insert_version(tx: Tx, actor: Actor, document: Document, body: Json, messag
         author=actor.name,
     )
     box = Box(tx, document.organization_id, document.id, document.project_id)
-    body_stored = box.close_json(body, _place_of(version.number))
+    body_stored = box.close_json(body, place_of_body(version.number))
     tx.insert(t.versions, [msgspec.structs.asdict(version) | {"body": body_stored}])
     tx.audit(actor, "document.committed", document.id, number=version.number, digest=version.digest)
     return version
@@ -216,12 +216,8 @@ def _opened(tx: Tx, found: RowMapping) -> Version:
 
 def open_body(tx: Tx, organization_id: str, document_id: str, number: int, stored: Any) -> Json:
     """The body of a version from what its column has. Errors as `Box.open`."""
-    body: Json = Box(tx, organization_id, document_id, None).open_json(stored, _place_of(number))
+    body: Json = Box(tx, organization_id, document_id, None).open_json(stored, place_of_body(number))
     return body
-
-
-def _place_of(number: int) -> str:
-    return f"body {number}"
 
 
 def list_versions(tx: Tx, actor: Actor, command: ListVersions) -> Page[Version]:

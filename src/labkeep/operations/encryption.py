@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,6 +14,7 @@ from labkeep.storage import data_keys, destroyed_keys
 from labkeep.storage.blobs import key_of_name
 from labkeep.storage.cipher import Cipher
 from labkeep.storage.database import Database
+from labkeep.storage.master_key import MasterKey
 from labkeep.storage.transaction import Tx
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -72,6 +74,11 @@ def keys_of_deletion(tx: Tx, actor: Actor, command: OfDeletion) -> list[str]:
     return data_keys.of_members(tx, actor.organization_id, command.deletion_id, data_keys.BATCH)
 
 
+def count_destroyed(tx: Tx, actor: Actor, command: OfDeletion) -> int:
+    """How many keys of the members of a deletion are destroyed."""
+    return data_keys.count_destroyed(tx, actor.organization_id, command.deletion_id)
+
+
 def destroy_for(store: Store, actor: Actor, deletion_id: str) -> int:
     """Destroy the keys of everything that a purge takes: the first of its steps. Answers how many there were."""
     count = 0
@@ -86,3 +93,49 @@ def replay(store: Store) -> int:
     for note in destroyed_keys.notes(store.blobs):
         count += store.database.write(destroy_rows, purges.system(note.organization_id, ""), Destroy(note.keys))
     return count
+
+
+# --- another master key -----------------------------------------------------------------------------------------------
+
+
+class Rewrap(NamedTuple):
+    """From one master key to another."""
+
+    old: MasterKey
+    new: MasterKey
+
+
+class Rewrapped(msgspec.Struct, frozen=True):
+    """What changing the master key did: how many secrets are wrapped anew, and how many still need which other key."""
+
+    data_keys: int
+    secrets: int
+    others: dict[str, int]
+
+
+def rewrap(store: Store, old: MasterKey, new: MasterKey) -> Rewrapped:
+    """Wrap all data keys and secrets of the store anew. May be killed anywhere and run again, and beside servers that
+    have both keys. Afterwards nothing of the old wrapping is left in the database."""
+    command, count = Rewrap(old, new), 0
+    while some := store.database.write(_rewrap_some, _NOBODY, command):
+        count += some
+        reach("keys.rewrapped")
+    secrets = store.database.write(_rewrap_secrets, _NOBODY, command)
+    store.database.reclaim().result()
+    by_master = store.database.read(_by_master, _NOBODY, None)
+    return Rewrapped(count, secrets, {id: number for id, number in by_master.items() if id != new.id})
+
+
+_NOBODY = purges.system("00000000-0000-7000-8000-000000000000", "")
+
+
+def _rewrap_some(tx: Tx, _actor: Actor, command: Rewrap) -> int:
+    return data_keys.rewrap(tx, command.old, command.new, data_keys.BATCH)
+
+
+def _rewrap_secrets(tx: Tx, _actor: Actor, command: Rewrap) -> int:
+    return data_keys.rewrap_secrets(tx, command.old, command.new)
+
+
+def _by_master(tx: Tx, _actor: Actor, _command: None) -> dict[str, int]:
+    return data_keys.count_of_master(tx)

@@ -13,14 +13,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, and_, exists, func, select, type_coerce, union_all
 
-from labkeep.core.errors import Corrupt, NotFound, Unavailable
-from labkeep.core.ids import is_id
+from labkeep.core.errors import Corrupt, NotFound
+from labkeep.core.ids import IdSource, is_id
 from labkeep.core.lifecycle import Kind, State
+from labkeep.storage import check_keys, destroyed_keys, signing, trails, usage
 from labkeep.storage import column_types as types
-from labkeep.storage import signing, trails, usage
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
+from labkeep.storage.histories import opened
+from labkeep.storage.metrics import Place
 from labkeep.storage.purge import OWNED, REFERRING
+from labkeep.storage.transaction import Tx
 
 IN_FLIGHT = timedelta(hours=1)
 """Age below which a blob without a record is somebody's upload."""
@@ -59,20 +62,26 @@ class Subject(msgspec.Struct, frozen=True):
     blobs: Blobs
     now: datetime
     deep: bool
+    reader: Tx
+    """Opens what is encrypted, on a connection of its own."""
 
 
 Check = Callable[[Subject], Iterator[Problem | int]]
 """Yields problems, and numbers of things looked at."""
 
 
-def run(connection: Connection, blobs: Blobs, now: datetime, *, deep: bool = False) -> Report:
-    """Run every check. ``deep`` also reads and hashes every blob and decodes every chunk and segment."""
+def run(connection: Connection, blobs: Blobs, now: datetime, reader: Tx | None = None, *, deep: bool = False) -> Report:
+    """Run every check. ``deep`` also reads and hashes every blob and decodes every chunk and segment.
+
+    ``reader`` opens what is encrypted; without it there are no master keys.
+    """
+    reader = reader or Tx(connection, now, IdSource(), connection.dialect.name)
     checked: dict[str, int] = {}
     problems: list[Problem] = []
     found = 0
     for name, check in CHECKS.items():
         checked[name] = 0
-        for result in check(Subject(connection, blobs, now, deep)):
+        for result in check(Subject(connection, blobs, now, deep, reader)):
             if isinstance(result, int):
                 checked[name] += result
                 continue
@@ -165,10 +174,23 @@ def _blobs_there(s: Subject) -> Iterator[Problem | int]:
         except NotFound:
             yield Problem("blobs", digest, "is missing from the blob store", "restore it from a backup")
             continue
+        except Corrupt as error:
+            yield Problem("blobs", digest, str(error), "restore it from a backup")
+            continue
         if actual != size:
             yield Problem("blobs", digest, f"has {actual} bytes instead of {size}", "restore it from a backup")
-        elif s.deep and not s.blobs.verify(organization_id, digest):
-            yield Problem("blobs", digest, "does not have the content that its name says", "restore it from a backup")
+        elif s.deep:
+            yield from _content(s, organization_id, digest)
+
+
+def _content(s: Subject, organization_id: str, digest: str) -> Iterator[Problem | int]:
+    try:
+        if s.blobs.verify(organization_id, digest):
+            return
+        message = "does not have the content that its name says"
+    except check_keys.UNREADABLE as error:
+        message = str(error)
+    yield Problem("blobs", digest, message, "restore it from a backup")
 
 
 def _blobs_known(s: Subject) -> Iterator[Problem | int]:
@@ -176,6 +198,8 @@ def _blobs_known(s: Subject) -> Iterator[Problem | int]:
     b = t.blobs.c
     for listed in s.blobs.list():
         yield 1
+        if listed.space == destroyed_keys.SPACE:
+            continue
         if not is_id(listed.space):
             yield Problem(
                 "orphans",
@@ -225,11 +249,12 @@ def _readable(s: Subject) -> Iterator[Problem | int]:
     from labkeep.storage.chunks import unpack
 
     c, g = t.chunks.c, t.segments.c
-    query = select(c.run_id, c.stream, c.first_row, c.rows, c.data).execution_options(yield_per=100)
-    for run_id, stream, first, rows, data in s.connection.execute(query):
+    columns = (c.organization_id, c.run_id, c.stream, c.first_row, c.rows, c.data)
+    for row in s.connection.execute(select(*columns).execution_options(yield_per=100)):
+        (run_id, stream, first, rows), place = row[1:5], Place(*row[:3])
         try:
-            actual = len(unpack(data))
-        except Corrupt as error:
+            actual = len(unpack(opened(s.reader, place, first, rows, row[5]).data))
+        except check_keys.UNREADABLE as error:
             yield Problem("history", f"{run_id} {stream} {first}", str(error), "restore the database from a backup")
             continue
         if actual != rows:
@@ -241,7 +266,7 @@ def _readable(s: Subject) -> Iterator[Problem | int]:
     ):
         try:
             segments.read(s.blobs.read_all(organization_id, digest), keys=[])
-        except (Corrupt, NotFound, Unavailable) as error:
+        except check_keys.UNREADABLE as error:
             yield Problem("history", f"{run_id} {stream} {digest}", str(error), "restore the blob from a backup")
 
 
@@ -362,6 +387,7 @@ CHECKS: dict[str, Check] = {
     "references": _reference_counts,
     "blobs": _blobs_there,
     "orphans": _blobs_known,
+    "keys": check_keys.keys,
     "history": _histories,
     "rows": _rows,
     "trash": _deletions,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import RowMapping, and_, bindparam, insert, select, update
+from sqlalchemy import RowMapping, and_, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from labkeep.core import rules
@@ -237,6 +237,16 @@ def answers_of(tx: Tx, organization_id: str) -> Box:
     return Box(tx, organization_id, organization_id, None)
 
 
+def place_of_row(id: str) -> str:
+    """What the data of a row is bound to beside its owner."""
+    return f"row {id}"
+
+
+def place_of_body(number: int) -> str:
+    """What the body of a version is bound to beside its document."""
+    return f"body {number}"
+
+
 # --- blobs ------------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +284,50 @@ def fingerprint(project: Cipher, digest: str) -> bytes:
     return hmac.digest(project.secret, b"blob\0" + digest.encode(), hashlib.sha256)
 
 
+# --- another master key -----------------------------------------------------------------------------------------------
+
+
+def rewrap(tx: Tx, old: MasterKey, new: MasterKey, limit: int) -> int:
+    """Wrap the next keys of all organizations anew; answers how many. 0 when no key needs the old one any more."""
+    query = select(_k.organization_id, *_COLUMNS).where(_k.master == old.id, _k.wrapped.is_not(None)).limit(limit)
+    rows = tx.all(query.with_for_update())
+    for row in rows:
+        context = _context(row["organization_id"], row["id"])
+        same = (_k.organization_id == row["organization_id"], _k.id == row["id"])
+        wrapped = new.wrap(old.unwrap(row["wrapped"], context), context)
+        tx.execute(update(t.data_keys).where(*same).values(wrapped=wrapped, master=new.id))
+    return len(rows)
+
+
+def rewrap_secrets(tx: Tx, old: MasterKey, new: MasterKey) -> int:
+    """The same for the private parts of signing keys and the secrets of webhooks, all at once."""
+    count = 0
+    for column, what in ((t.signing_keys.c.private, "signing key"), (t.webhooks.c.secret, "webhook")):
+        table = column.table
+        for row in tx.all(select(table.c.id, column).with_for_update()):
+            wrapped = _rewrapped(bytes(row[column.name]), f"{what} {row['id']}", old, new)
+            if wrapped is not None:
+                count += 1
+                tx.execute(update(table).where(table.c.id == row["id"]).values({column.name: wrapped}))
+    return count
+
+
+def _rewrapped(stored: bytes, context: str, old: MasterKey, new: MasterKey) -> bytes | None:
+    if stored[:1] == b"\0":  # was never wrapped
+        return None
+    try:
+        return new.wrap(old.unwrap(stored, context), context)
+    except Corrupt:
+        new.unwrap(stored, context)  # is wrapped anew already, or by neither
+        return None
+
+
+def count_of_master(tx: Tx) -> dict[str, int]:
+    """How many keys need which master key."""
+    query = select(_k.master, func.count()).where(_k.wrapped.is_not(None)).group_by(_k.master)
+    return {row[0]: int(row[1]) for row in tx.execute(query)}
+
+
 # --- destroying -------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +342,16 @@ def destroy(tx: Tx, organization_id: str, key_ids: Sequence[str]) -> int:
         count += tx.execute(update(t.data_keys).where(*live).values(gone)).rowcount if owners else 0
         tx.vault.ciphers.forget((organization_id, owner) for owner in owners)
     return count
+
+
+def count_destroyed(tx: Tx, organization_id: str, deletion_id: str) -> int:
+    """Keys of members of a deletion that are destroyed."""
+    if not has_any(tx, organization_id):
+        return 0
+    m = t.deletion_members.c
+    held = and_(m.organization_id == _k.organization_id, m.item_id == _k.owner_id, m.deletion_id == deletion_id)
+    query = select(func.count()).select_from(t.data_keys.join(t.deletion_members, held))
+    return int(tx.execute(query.where(_k.organization_id == organization_id, _k.wrapped.is_(None))).scalar_one())
 
 
 def of_members(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> list[str]:

@@ -235,6 +235,10 @@ def leftovers(tx: Tx, organization_id: str, ids: Sequence[str]) -> dict[str, int
         count = tx.execute(query.select_from(table)).scalar_one()
         if count:
             found[table.name] = found.get(table.name, 0) + count
+    k = t.data_keys.c
+    live = (k.organization_id == organization_id, k.owner_id.in_(ids), k.wrapped.is_not(None))
+    if count := tx.execute(select(func.count()).where(*live)).scalar_one():
+        found["data_keys"] = count
     i = t.items.c
     full = [i[name].is_not(None) if value is None else i[name] != value for name, value in BLANK.items()]
     unblanked = (i.organization_id == organization_id, i.id.in_(ids), or_(i.state != State.purged, *full))

@@ -23,7 +23,7 @@ from labkeep.core.errors import Corrupt
 from labkeep.core.summary import numbers
 from labkeep.storage import tables as t
 from labkeep.storage.cipher import MARK
-from labkeep.storage.data_keys import Box
+from labkeep.storage.data_keys import Box, place_of_row
 from labkeep.storage.transaction import Tx
 
 XACT_SHIFT = 16
@@ -163,7 +163,7 @@ def box_of(tx: Tx, owner: Item) -> Box:
 
 
 def _json(box: Box, id: str, stored: bytes) -> bytes:
-    return unpack(box.open(stored, f"row {id}") if stored[:1] == MARK else stored)
+    return unpack(box.open(stored, place_of_row(id)) if stored[:1] == MARK else stored)
 
 
 def _parts(values: Collection[str]) -> Iterator[list[str]]:
@@ -225,7 +225,7 @@ def store(tx: Tx, owner: Item, xact: int, revisions: Sequence[Revision], replace
 
 
 def _columns(box: Box, revision: Revision) -> dict[str, Any]:
-    data = box.close(pack(revision.json), f"row {revision.id}")
+    data = box.close(pack(revision.json), place_of_row(revision.id))
     return {
         "id": revision.id,
         "root_id": revision.root_id,

@@ -129,7 +129,7 @@ def _private(tx: Tx, row: RowMapping) -> bytes:
             f"signing key {row['id']} is wrapped under a master key that this server does not have: set "
             "master_key_file or LABKEEP_MASTER_KEY, or make a new key with `labkeep receipt rotate-key`"
         )
-    return tx.master.unwrap(bytes(row["private"]), _context(row["id"]))
+    return tx.unwrap(bytes(row["private"]), _context(row["id"]))
 
 
 def _context(id: str) -> str:

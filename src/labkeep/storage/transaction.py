@@ -76,6 +76,10 @@ class Tx:
         """A new id that sorts after all earlier ones of this process."""
         return self._ids.new((self.now - EPOCH) // _MILLISECOND)
 
+    def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """What is wrapped under this master key or the one before. Errors as `MasterKey.unwrap`."""
+        return self.vault.unwrap(wrapped, context, self.master)
+
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
         """Run one statement, or one statement for each of a list of parameters."""
         return self.connection.execute(statement, parameters)

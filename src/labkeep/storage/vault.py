@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
-from labkeep.core.errors import Unavailable
+from labkeep.core.errors import Corrupt, Unavailable
 from labkeep.storage.cipher import Cipher
 from labkeep.storage.master_key import MasterKey
 
@@ -93,6 +93,17 @@ class Vault:
                 "or old_master_key_file after a change of keys, and start again",
                 master=id,
             ) from None
+
+    def unwrap(self, wrapped: bytes, context: str, first: MasterKey | None) -> bytes:
+        """What any of the master keys here wrapped. Corrupt when none of them did, Unavailable when there are none."""
+        masters = {key.id: key for key in (first, *self._masters.values()) if key is not None}
+        refused: Corrupt | None = None
+        for master in masters.values():
+            try:
+                return master.unwrap(wrapped, context)
+            except Corrupt as error:
+                refused = refused or error
+        raise refused or Unavailable(f"the {context} is wrapped under a master key, and this server has none")
 
     def forget(self) -> None:
         """Forget what may never have been: a commit failed."""

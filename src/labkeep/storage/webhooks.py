@@ -53,7 +53,7 @@ def secret_of(tx: Tx, webhook: Webhook) -> bytes:
             f"the secret of webhook {webhook.id} is wrapped under a master key that this server does not have: set "
             "master_key_file or LABKEEP_MASTER_KEY, or give the webhook a new secret"
         )
-    return tx.master.unwrap(stored, _context(webhook.id))
+    return tx.unwrap(stored, _context(webhook.id))
 
 
 def wrap(tx: Tx, id: str, secret: bytes) -> bytes:

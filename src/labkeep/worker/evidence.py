@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from labkeep.core.access import Actor
 from labkeep.core.errors import NotFound
-from labkeep.operations import Store, purges
+from labkeep.operations import Store, encryption, purges
 from labkeep.operations.purge_statement import SHOWN_IDS, Verified
+from labkeep.storage.blobs import key_of_name
 from labkeep.storage.purge import HeldBlob
 from labkeep.worker.jobs import Progress
 
@@ -60,7 +61,7 @@ def read_blobs(store: Store, actor: Actor, look: purges.Look, progress: Progress
 
 
 def _blobs(store: Store, actor: Actor, look: purges.Look, progress: Progress, verified: Verified) -> Verified:
-    removed = kept = left = freed = 0
+    removed = kept = left = freed = keys = 0
     look = replace(look, after=None)
 
     def is_there(blob: HeldBlob) -> bool:
@@ -76,6 +77,9 @@ def _blobs(store: Store, actor: Actor, look: purges.Look, progress: Progress, ve
             gone = [blob for blob, there in zip(going, pool.map(is_there, going), strict=True) if not there]
             kept, removed, left = kept + len(held) - len(going), removed + len(gone), left + len(going) - len(gone)
             freed += sum(blob.size for blob in gone)
+            keys += sum(key_of_name(blob.digest) is not None for blob in gone)
             look = replace(look, after=held[-1].digest)
             progress.keep()
-    return replace(verified, blobs_removed=removed, blobs_kept=kept, blobs_left=left, freed_bytes=freed)
+    keys += store.database.read(encryption.count_destroyed, actor, encryption.OfDeletion(look.deletion_id))
+    found = replace(verified, blobs_removed=removed, blobs_kept=kept, blobs_left=left, freed_bytes=freed)
+    return replace(found, keys_destroyed=keys)

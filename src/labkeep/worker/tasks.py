@@ -38,6 +38,13 @@ LOOKED_UP = 500
 """Blobs of the store looked up in one transaction."""
 
 
+DESTROYED = (
+    "data keys (AES-256-GCM) overwritten in the database before their contents were removed: without a copy of a wrapped "
+    "key and of its master key, made earlier, copies of what they encrypted cannot be read"
+)
+"""What is said of the keys of encrypted contents."""
+
+
 def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
     actor = actor_of(job)
@@ -55,7 +62,9 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     given_back = store.database.reclaim().result()
     reach("purge.reclaimed")
     verified = evidence.read_again(store, actor, purges.Look(step.deletion_id, None, job.created_at), progress)
-    verified = replace(verified, method=method(store), freed_bytes=verified.freed_bytes + given_back)
+    verified = replace(
+        verified, method=method(store, verified.keys_destroyed), freed_bytes=verified.freed_bytes + given_back
+    )
     reach("purge.read")
     store.database.write(purges.verify, actor, verified)
     reach("purge.verified")
@@ -96,10 +105,11 @@ def purge_removal(store: Store, job: Job, progress: Progress) -> Json:
     return {"removal_id": step.removal_id, "blobs": verified.blobs_removed, "freed_bytes": verified.freed_bytes}
 
 
-def method(store: Store) -> Json:
+def method(store: Store, keys_destroyed: int = 0) -> Json:
     """How things were removed, in exact words."""
     sqlite = store.database.name == "sqlite"
-    return {
+    keys = {"keys": DESTROYED} if keys_destroyed else {}
+    return keys | {
         "database": "logical deletion with page overwrite (secure_delete), older copies within pages zeroed, free pages returned, "
         "write-ahead log truncated"
         if sqlite
