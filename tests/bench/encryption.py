@@ -1,8 +1,9 @@
-"""Logging, rows, uploads and reading, encrypted against plain: milliseconds, and the ratio of the two.
+"""Logging, rows, uploads and reading, encrypted against plain: milliseconds of CPU, and the ratio of the two.
 
     python tests/bench/encryption.py [REPEATS]
 
-In one process, without HTTP: the server's own work. The two kinds take turns, and each number is the median.
+In one process, without HTTP: the server's own work, all threads counted, waiting for the disk not. The two kinds take
+turns, and each number is the median.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Subject:
         """Many small batches, each durable before the next."""
         found = [(step, None, {"loss": 1 / (step + 1), "acc": step * 0.5}) for step in range(BATCH_ROWS)]
         for _ in range(APPENDS):
-            self.store.database.write(history.append, self.actor, AppendHistory(id=self.run_id, batch=encode_rows(found)))
+            self.store.database.write(
+                history.append, self.actor, AppendHistory(id=self.run_id, batch=encode_rows(found))
+            )
 
     def read_log(self) -> None:
         """All rows of the history."""
@@ -100,10 +103,10 @@ def main(repeats: int) -> None:
             for subject in subjects if repeat % 2 else reversed(subjects):
                 subject.begin()
                 for measured in MEASURED:
-                    start = time.perf_counter()
+                    start = time.process_time()
                     measured(subject)
                     if repeat:  # the first time warms up
-                        taken.setdefault((measured.__name__, subject.name), []).append(time.perf_counter() - start)
+                        taken.setdefault((measured.__name__, subject.name), []).append(time.process_time() - start)
         close_store(store)
     print(f"{'':12}{'plain ms':>10}{'encrypted':>11}{'ratio':>7}")
     for measured in MEASURED:

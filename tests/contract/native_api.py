@@ -54,6 +54,7 @@ SAMPLES: dict[str, Sample] = {
     "projects_list_": Sample("project.read"),
     "projects_create": Sample("project.write", {"name": "another", "exist_ok": True}),
     "projects_get": Sample("project.read", {"id": "$project"}),
+    "encryption_status_get": Sample("project.read", {"id": "$project"}),
     "projects_update": Sample("project.write", {"id": "$project", "description": "new"}),
     "runs_list_": Sample("run.read", _PROJECT),
     "runs_create": Sample("run.write", _PROJECT),

@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from labkeep.core.commands import AttachFile, CreateProject, CreateRun, RowIn, UpdateProject, WriteRows
+from labkeep.core.commands_encryption import GetEncryption
+from labkeep.core.commands_rules import SetRules
 from labkeep.core.errors import Conflict, Corrupt, Gone, Invalid, NotFound, Unavailable
-from labkeep.operations import accounts, encryption, files, projects, rows, runs
+from labkeep.operations import accounts, encryption, encryption_status, files, projects, rows, rules, runs
 from labkeep.server import rotate_master_key
 from labkeep.settings import Settings
 from labkeep.storage import data_keys, master_key
@@ -268,13 +270,10 @@ def test_a_key_that_a_failed_write_made_is_never_used(lab: EncryptedLab) -> None
     assert lab.history(run.id) == ["written after"]
 
 
-def test_a_project_may_be_made_and_encrypted_by_its_workspace(lab: EncryptedLab) -> None:
-    def ask(tx: Tx, actor: Any, _command: None) -> None:
-        tx.execute(
-            t.workspaces.update().where(t.workspaces.c.id == actor.workspace_id).values(settings={"encrypt": True})
-        )
-
-    lab.write(ask, None)
+def test_a_workspace_may_ask_for_it_in_all_of_its_projects(lab: EncryptedLab) -> None:
+    lab.write(rules.set_workspace, SetRules(rules={"encrypt": True}))
+    with pytest.raises(Invalid, match="say for which project"):
+        files.put(lab.store, lab.actor, files.UploadTo(), b"for whom?")
     lab.write(projects.create, CreateProject(name="inside"))
     run = lab.run("inherited", "inside")
     assert_reads(lab, run.id, "inherited")
@@ -381,3 +380,20 @@ def test_a_change_of_the_master_key_needs_both_keys(lab: EncryptedLab, tmp_path:
         rotate_master_key(given, tmp_path / "same.key")
     with pytest.raises(Invalid, match="needs both"):
         rotate_master_key(given)
+
+
+# --- how much is encrypted --------------------------------------------------------------------------------------------
+
+
+def test_how_much_of_a_project_is_encrypted_can_be_asked(lab: EncryptedLab) -> None:
+    lab.project("mixed", encrypt=False)
+    lab.run("older", "mixed"), lab.document("older", "mixed")
+    asked = GetEncryption(id="mixed")
+    before = lab.read(encryption_status.get, asked)
+    assert (before.encrypt, before.encrypted_bytes, before.keys) == (False, 0, 0)
+    assert all(share.plain_bytes for share in before.contents.values())
+    lab.write(projects.update, UpdateProject(id="mixed", settings={"encrypt": True}))
+    lab.run("newer", "mixed"), lab.document("newer", "mixed")
+    after = lab.read(encryption_status.get, asked)
+    assert (after.encrypt, after.plain_bytes, after.keys) == (True, before.plain_bytes, 3)
+    assert all(share.encrypted_bytes for share in after.contents.values())

@@ -58,6 +58,7 @@ METHODS: dict[tuple[str, str], str] = {
     ("GET", "/rows/{id}"): "rows.read",
     ("GET", "/rows/{id}/stats"): "rows.stats",
     ("GET", "/documents"): "documents.list",
+    ("GET", "/projects/{id}/encryption"): "projects.encryption",
     ("POST", "/documents"): "documents.create",
     ("GET", "/documents/{id}"): "documents.get",
     ("PATCH", "/documents/{id}"): "documents.update",

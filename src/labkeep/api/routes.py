@@ -13,6 +13,7 @@ from labkeep.core import audit as a
 from labkeep.core import audit_files as f
 from labkeep.core import commands as c
 from labkeep.core import commands_branches as cb
+from labkeep.core import commands_encryption as ce
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_jobs as j
 from labkeep.core import commands_policies as cp
@@ -34,6 +35,7 @@ from labkeep.operations import (
     consoles,
     deletions,
     documents,
+    encryption_status,
     environments,
     experiments,
     files,
@@ -126,6 +128,7 @@ PROJECTS = [
     _write("POST", "/projects", c.CreateProject, projects.create, e.Project, "Create a project", 201),
     _read("/projects/{id}", c.Get, projects.get, e.Project, "Get a project by id or name"),
     _write("PATCH", "/projects/{id}", c.UpdateProject, projects.update, e.Project, "Edit a project"),
+    _read("/projects/{id}/encryption", ce.GetEncryption, encryption_status.get, ce.Encryption, "How much is encrypted"),
 ]
 
 RUNS = [

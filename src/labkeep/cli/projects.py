@@ -49,6 +49,31 @@ def list_projects(session: Session, query: str | None, order: str | None, state:
     session.output.list(fetch, PROJECTS, window())
 
 
+SHARES = (
+    Column("CONTENTS", lambda s: s[0]),
+    Column("ENCRYPTED", lambda s: Size(s[1].encrypted_bytes)),
+    Column("IN THE CLEAR", lambda s: Size(s[1].plain_bytes)),
+)
+
+
+@projects.command("encryption", examples=("labkeep projects encryption patients",))
+@click.argument("project")
+@pass_session
+def show_encryption(session: Session, project: str) -> None:
+    """Show how much of a project is stored encrypted.
+
+    Columns: contents, encrypted, in the clear. docs/encryption.md says what is never encrypted, such as names and config.
+    """
+    found = session.client.projects.encryption(project)
+    if session.json:
+        session.output.json(found)
+        return
+    session.output.rows(SHARES, [*found.contents.items()])
+    session.output.note(
+        "What is written now is encrypted." if found.encrypt else "What is written now is not encrypted."
+    )
+
+
 @projects.command(
     "create",
     examples=("labkeep projects create digits", "labkeep projects create digits --tag prod --grace-days 90"),

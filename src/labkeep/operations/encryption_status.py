@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, func, or_, select, type_coerce
+from sqlalchemy import Column, ColumnElement, Select, Text, and_, func, or_, select, type_coerce
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands_encryption import Encryption, GetEncryption, Share
@@ -48,16 +48,17 @@ def _queries(organization_id: str, project_id: str) -> Iterator[tuple[str, Selec
 def _grouped(
     organization_id: str,
     project_id: str,
-    organization: ColumnElement[str],
-    owner: ColumnElement[str],
+    organization: Column[str],
+    owner: Column[str],
     size: ColumnElement[int],
     encrypted: ColumnElement[bool],
-) -> Select[Any]:
+) -> Any:
     i = t.items.c
     mine = and_(i.organization_id == organization, i.id == owner)
-    query = select(encrypted.label("encrypted"), func.sum(size)).select_from(t.items.join(owner.table, mine))  # type: ignore[attr-defined]
     here = (i.organization_id == organization_id, i.project_id == project_id)
-    return query.where(*here).group_by("encrypted")
+    query = select(encrypted.label("encrypted"), func.sum(size)).select_from(t.items.join(owner.table, mine))
+    found: Any = query.where(*here).group_by("encrypted")
+    return found
 
 
 def _share(tx: Tx, query: Select[Any]) -> Share:

@@ -143,6 +143,7 @@ class Upload(ABC):
         self.space = check_space(space)
         self.size = 0
         self._hash = hashlib.sha256()
+        self._hashed = True
         self._open = True
 
     def write(self, data: bytes | memoryview) -> None:
@@ -154,7 +155,8 @@ class Upload(ABC):
         except BaseException:
             self.abort()
             raise
-        self._hash.update(view)
+        if self._hashed:
+            self._hash.update(view)
         self.size += view.nbytes
 
     def finish(self, expected: str | None = None) -> Stored:
@@ -164,6 +166,7 @@ class Upload(ABC):
         Either way nothing is kept.
         """
         self._require_open()
+        assert self._hashed, "this upload is to be named"
         stored = Stored(f"sha256:{self._hash.hexdigest()}", self.size)
         try:
             _require_same(stored, expected)
@@ -173,6 +176,10 @@ class Upload(ABC):
             raise
         self._open = False
         return stored
+
+    def will_be_named(self) -> None:
+        """Say before the first write that `finish_as` will end it: then nothing needs the digest."""
+        self._hashed = False
 
     def finish_as(self, name: str) -> None:
         """As `finish`, under the name of an encrypted blob instead of the digest. It must not be in use."""

@@ -31,6 +31,7 @@ class EncryptedUpload(Upload):
     def __init__(self, below: Upload, cipher: Cipher, key: KeyMade) -> None:
         super().__init__(below.space)
         self._below, self._key = below, key
+        below.will_be_named()
         context = context_of(below.space, name_of_key(key.id))
         self._frames = FrameWriter(cipher, context, below.write)
 

@@ -42,6 +42,9 @@ MAGIC: Final = b"LKENC\x01\0\0"
 FRAME_BYTES: Final = 64 * 1024
 """Content of a frame: what has to be fetched and decrypted for one byte of it."""
 
+STEP_BYTES: Final = 16 * FRAME_BYTES
+"""So much is encrypted at once: it stays in the processor's cache."""
+
 _STORED_BYTES: Final = FRAME_BYTES + TAG_BYTES
 
 
@@ -119,6 +122,10 @@ class FrameWriter:
 
     def write(self, content: memoryview) -> None:
         """Append."""
+        for at in range(0, len(content), STEP_BYTES):
+            self._step(content[at : at + STEP_BYTES])
+
+    def _step(self, content: memoryview) -> None:
         self._held += content
         full = (len(self._held) - 1) // FRAME_BYTES  # of those that something follows
         if full > 0:
@@ -210,8 +217,10 @@ def _frames(stored: Iterable[bytes], size: int, key_id: str) -> Iterator[bytes]:
         held += piece
         while len(held) >= min(_STORED_BYTES, left) and left > 0:
             length = min(_STORED_BYTES, left)
-            yield bytes(held[:length])
+            with memoryview(held) as view:
+                frame = bytes(view[:length])
             del held[:length]
+            yield frame
             left -= length
     if left > 0:
         raise damaged(key_id)

@@ -11,6 +11,7 @@ from labkeep.client import requests
 from labkeep.client._async.connection import AsyncConnection, AsyncPages
 from labkeep.client._async.items import AsyncItems
 from labkeep.core.commands import TrashedItem
+from labkeep.core.commands_encryption import Encryption
 from labkeep.core.entities import Environment, Link, Project
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.ids import is_id
@@ -49,6 +50,10 @@ class AsyncProjects(AsyncItems):
     async def get(self, id: str, *, include: str | None = None) -> Project:
         """A project by id or name."""
         return await self._connection.read(Project, requests.path("/projects/{id}", id=id), include=include)
+
+    async def encryption(self, id: str) -> Encryption:
+        """How much of a project's contents is stored encrypted, and how much in the clear; takes time in a large one."""
+        return await self._connection.read(Encryption, requests.path("/projects/{id}/encryption", id=id))
 
     async def update(
         self,

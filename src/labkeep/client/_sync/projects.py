@@ -12,6 +12,7 @@ from labkeep.client import requests
 from labkeep.client._sync.connection import Connection, Pages
 from labkeep.client._sync.items import Items
 from labkeep.core.commands import TrashedItem
+from labkeep.core.commands_encryption import Encryption
 from labkeep.core.entities import Environment, Link, Project
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.ids import is_id
@@ -50,6 +51,10 @@ class Projects(Items):
     def get(self, id: str, *, include: str | None = None) -> Project:
         """A project by id or name."""
         return self._connection.read(Project, requests.path("/projects/{id}", id=id), include=include)
+
+    def encryption(self, id: str) -> Encryption:
+        """How much of a project's contents is stored encrypted, and how much in the clear; takes time in a large one."""
+        return self._connection.read(Encryption, requests.path("/projects/{id}/encryption", id=id))
 
     def update(
         self,
