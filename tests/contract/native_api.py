@@ -102,6 +102,10 @@ SAMPLES: dict[str, Sample] = {
     "environments_list_links": Sample("document.read", _DOCUMENT),
     "environments_link": Sample("document.write", {"source_id": "$document", "target_id": "$other", "type": "made"}),
     "environments_unlink": Sample("document.write", {"id": "$link"}),
+    "deletions_list_plans": Sample("run.read"),
+    "deletions_get_plan": Sample("run.read", {"id": "$plan"}),
+    "deletions_diff_plans": Sample("run.read", {"id": "$plan", "other": "$plan"}),
+    "undoing_undo": Sample("run.restore", {"token": "$undone"}),
     "deletions_make_plan": Sample("run.trash", {"verb": "trash", "selection": {"ids": ["$run"]}}),
     "deletions_apply": Sample("run.trash", {"verb": "trash", "selection": {"ids": ["$spare"]}, "on_running": "stop"}),
     "deletions_list_": Sample("run.read", {"item_id": "$trashed"}),
@@ -259,7 +263,7 @@ class Api(NamedTuple):
     def world(self, name: str) -> World:
         """A project of that name, with one of everything in it."""
         project = self.ok("POST", "/projects", name=name)["id"]
-        runs = {each: self._run(project) for each in ("run", "other", "spare", "trashed", "purged", "held")}
+        runs = {each: self._run(project) for each in ("run", "other", "spare", "trashed", "purged", "held", "undone")}
         document = self.ok(
             "POST", "/documents", project=project, type="prompt", name=f"{name} text", body={"text": "first"}
         )
@@ -286,6 +290,8 @@ class Api(NamedTuple):
             "deletion": self._trash(runs["trashed"]),
             "policy": policy["id"],
             "policy_report": self.ok("POST", f"/policies/{policy['id']}/run")["report_id"],
+            "plan": self.ok("POST", "/plans", selection={"ids": [runs["other"]]})["id"],
+            "undone": self._trash(runs["undone"]),
             "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
             **{
                 name: self.ok("POST", "/webhooks", url="https://webhooks.invalid/")["webhook"]["id"]

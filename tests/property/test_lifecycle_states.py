@@ -47,7 +47,7 @@ from labkeep.core.commands import (
     UpdateRun,
     WriteRows,
 )
-from labkeep.core.errors import AlreadyExists, Gone, Held, Illegal, LabkeepError, NotFound
+from labkeep.core.errors import AlreadyExists, Gone, Held, Illegal, Invalid, LabkeepError, NotFound
 from labkeep.core.lifecycle import LIVE, Kind, State, Status, Verb
 from labkeep.operations import audits, deletions, documents, projects, rows, runs
 from labkeep.server import make_worker
@@ -187,7 +187,9 @@ class Model:
             return NotFound
         places = Counter((*thing.place[:3], after[thing.id]) for thing in coming if thing.handle is not None)
         twice = any(count > 1 for count in places.values())
-        return AlreadyExists if twice or any(self.taken(thing, after[thing.id]) for thing in coming) else None
+        if twice:
+            return Invalid
+        return AlreadyExists if any(self.taken(thing, after[thing.id]) for thing in coming) else None
 
     def stays_away(self, home: str, coming: Iterable[str]) -> bool:
         return home != WORKSPACE and not self.things[home].live and home not in coming

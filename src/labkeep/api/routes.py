@@ -16,6 +16,7 @@ from labkeep.core import commands_branches as cb
 from labkeep.core import commands_encryption as ce
 from labkeep.core import commands_holds as h
 from labkeep.core import commands_jobs as j
+from labkeep.core import commands_plans as cl
 from labkeep.core import commands_policies as cp
 from labkeep.core import commands_proof as p
 from labkeep.core import commands_rules as cr
@@ -23,6 +24,7 @@ from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
 from labkeep.core import removals as rm
+from labkeep.core.plan_difference import PlanDifference
 from labkeep.core.webhooks import Delivery, Webhook
 from labkeep.http.wire import Endpoint, Prepare
 from labkeep.operations import (
@@ -51,6 +53,7 @@ from labkeep.operations import (
     rows,
     rules,
     runs,
+    undoing,
     usage,
     webhooks,
 )
@@ -240,6 +243,10 @@ ENVIRONMENTS = [
 ]
 
 LIFECYCLE = [
+    _write("POST", "/undo", cl.Undo, undoing.undo, c.Outcome, "Take back what an answer's undo names"),
+    _read("/plans", cl.ListPlans, deletions.list_plans, c.Page[c.Plan], "List plans"),
+    _read("/plans/{id}", c.Get, deletions.get_plan, c.Plan, "Get a plan"),
+    _read("/plans/{id}/diff", cl.DiffPlans, deletions.diff_plans, PlanDifference, "Compare two plans"),
     _write("POST", "/plans", c.MakePlan, deletions.make_plan, c.Plan, "Plan: what a verb would do"),
     _write(
         "POST", "/apply", c.Apply, deletions.apply, c.Outcome, "Archive, unarchive, trash, restore or purge a selection"

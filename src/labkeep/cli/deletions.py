@@ -21,6 +21,7 @@ TRASHED = (
     Column("BY", lambda i: i.trashed_by),
     Column("WHEN", lambda i: i.trashed_at),
     Column("WHY", lambda i: i.reason),
+    Column("TICKET", lambda i: i.ticket),
     Column("DAYS LEFT", lambda i: i.days_left),
     Column("SIZE", lambda i: Size(i.bytes)),
     Column("DELETION", lambda i: i.deletion_id, whole=True),
@@ -34,16 +35,21 @@ TRASHED = (
 )
 @options.project
 @click.option("--kind", type=click.Choice(KINDS), help="Only one kind of object.")
+@click.option(
+    "--order",
+    type=click.Choice(("newest", "oldest", "largest", "due")),
+    help="What comes first; due is what is purged next.  [default: newest]",
+)
 @listed
 @pass_session
-def trashed(session: Session, project: str | None, kind: str | None) -> None:
+def trashed(session: Session, project: str | None, kind: str | None, order: str | None) -> None:
     """List what is in the trash: who put it there, when, why, and how long it can be restored.
 
-    `labkeep trash` puts something there. Columns: name, kind, by, when, why, days left, size, deletion, id.
+    `labkeep trash` puts something there. Columns: name, kind, by, when, why, ticket, days left, size, deletion, id.
     """
 
     def fetch(**page: Any) -> Any:
-        return session.client.trash.list(kind=kind, project=project, **page)
+        return session.client.trash.list(kind=kind, project=project, order=order, **page)
 
     session.output.list(fetch, TRASHED, window())
 

@@ -27,6 +27,7 @@ SECTIONS = {
         "unarchive": "labkeep.cli.lifecycle:unarchive",
         "trash": "labkeep.cli.lifecycle:trash",
         "restore": "labkeep.cli.lifecycle:restore",
+        "undo": "labkeep.cli.undoing:undo",
         "purge": "labkeep.cli.lifecycle:purge",
         "lock": "labkeep.cli.lifecycle:lock",
         "unlock": "labkeep.cli.lifecycle:unlock",

@@ -14,6 +14,8 @@ from labkeep.core.entities import Deletion
 from labkeep.core.errors import Conflict, Held, Illegal, InUse
 from labkeep.core.lifecycle import PAST, Verb
 
+CAME = {"contained": "because they lie in what goes", "linked": "by a link to what goes"}
+
 SHOWN_NAMES = 10
 """Entries of a list that are shown; the rest is counted."""
 
@@ -25,6 +27,10 @@ def describe(plan: Plan, now: datetime) -> Iterator[str]:
     """A plan, line by line."""
     held = f" ({size(plan.bytes)})" if plan.bytes else ""
     yield f"This would {plan.verb} {count_of(plan.counts)}{held}"
+    for kind, held_bytes in sorted(plan.bytes_by_kind.items()) if len(plan.counts) > 1 else ():
+        yield f"    {count_of({kind: plan.counts.get(kind, 0)})}: {size(held_bytes)}"
+    for via, counts in sorted(plan.cascades.items()):
+        yield f"  of these only {CAME[via]}: {count_of(counts)}"
     if plan.freed_bytes:
         yield f"  space that comes back when it is purged: at least {size(plan.freed_bytes)}"
     if plan.stops:
@@ -36,6 +42,15 @@ def describe(plan: Plan, now: datetime) -> Iterator[str]:
     if plan.restorable_until is not None and plan.counts:
         when = plan.restorable_until.astimezone().strftime("%Y-%m-%d %H:%M")
         yield f"  can be restored until: {when} ({human(plan.restorable_until, now)})"
+        yield "  is purged by itself after that"
+    for taken in plan.names_taken:
+        name = clean(str(taken.get("name", "")))
+        yield f"  the name {name} is taken: --name {taken.get('id')}={clean(str(taken.get('suggestion', '')))}"
+    for slot in plan.slots_taken:
+        what = f"{slot.get('type')} {clean(str(slot.get('name', '')))}"
+        yield f"  would not be bound again: {what}, which is bound to {slot.get('taken_by')} now"
+    if plan.already:
+        yield f"  already {PAST[Verb(plan.verb)]}: {plan.already}"
     if plan.verb == Verb.purge and plan.counts:
         yield "  cannot be taken back"
     yield from _blocked(plan)
@@ -100,12 +115,12 @@ def _words(binding: Mapping[str, Any]) -> str:
 
 def undo_command(outcome: Outcome, targets: Sequence[str]) -> str:
     """The command that takes it back; empty when there is none."""
-    if outcome.undo is not None:
+    if outcome.verb == Verb.trash and outcome.undo is not None:
         return f"labkeep restore --deletion {outcome.undo}"
     reverse = {Verb.archive: Verb.unarchive, Verb.unarchive: Verb.archive}.get(Verb(outcome.verb))
-    if reverse is None or not outcome.counts or not 0 < len(targets) <= SHOWN_IDS:
-        return ""
-    return f"labkeep {reverse} {' '.join(targets)}"
+    if reverse is not None and outcome.counts and 0 < len(targets) <= SHOWN_IDS:
+        return f"labkeep {reverse} {' '.join(targets)}"
+    return f"labkeep undo {outcome.undo}" if outcome.undo is not None else ""
 
 
 def verified(deletions: Sequence[Deletion]) -> str:

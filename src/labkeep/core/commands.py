@@ -741,7 +741,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     blockers: list[Blocker]
     blocked: int
     restorable_until: datetime | None
+    """Until when it can be restored, and from when on it is purged by itself."""
     created_at: datetime
+    bytes_by_kind: dict[str, int] = {}
+    freed_by_kind: dict[str, int] = {}
+    cascades: dict[str, dict[str, int]] = {}
+    """What comes with what was selected, by kind: ``contained`` in it, or ``linked`` to it. The counts include it."""
+    already: int = 0
+    """Objects that are in the wanted state before."""
+    names_taken: list[Json] = []
+    """Of a restore: what cannot have its name back (id, name, taken_by), and a name that is free (suggestion)."""
+    slots_taken: list[Json] = []
+    """Of a restore: bindings that cannot be put back, because something else is bound there now."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -759,6 +770,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Objects that were in the wanted state before."""
     restorable_until: datetime | None = None
     undo: str | None = None
+    """What takes it back: ``POST /undo``, ``labkeep undo``. Of a trash it is the deletion."""
     not_rebound: list[Json] = []
     """Bindings that could not be put back, and why."""
     items: list[Json] = []
@@ -798,10 +810,11 @@ class ListMembersOf(Paged, frozen=True, kw_only=True):
 
 
 class ListTrash(Paged, frozen=True, kw_only=True):
-    """What is in the trash, newest deletion first."""
+    """What is in the trash. ``order``: ``newest`` deletion first, ``oldest``, ``largest``, or ``due`` (purged next)."""
 
     kind: str = ""
     project: str = ""
+    order: str = "newest"
 
 
 class TrashedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -817,6 +830,7 @@ class TrashedItem(msgspec.Struct, frozen=True, kw_only=True):
     trashed_at: datetime
     trashed_by: str
     reason: str
+    ticket: str
     restorable_until: datetime
     days_left: int
 

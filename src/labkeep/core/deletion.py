@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -32,6 +32,10 @@ class Dependent(msgspec.Struct, frozen=True):
     name: str
     restricts: bool = True
     """Whether it blocks; what does not is unbound."""
+
+
+RUNNING_RUN = "running run"
+"""Type of a dependent: a run that executes an experiment, and stays when that goes, stopped."""
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -149,6 +153,10 @@ def _locked(candidate: Candidate) -> str:
 
 
 def _running(candidate: Candidate) -> str:
+    started = [dependent.name for dependent in candidate.dependents if dependent.type == RUNNING_RUN]
+    if started:
+        named = ", ".join(started[:5]) + (f" and {len(started) - 5} more" if len(started) > 5 else "")
+        return f"is being executed by run {named}: stop it first, or pass on_running=stop"
     what = "is running: cannot be trashed; stop it first, or pass on_running=stop"
     return what if is_running(candidate) else ""
 
@@ -231,6 +239,8 @@ class Planner:
         self.bytes = 0
         self.stops = 0
         self.blocked = 0
+        self.bytes_by_kind: Counter[str] = Counter()
+        self.cascades: dict[str, Counter[str]] = {}
         self.names: list[str] = []
         self.homes: set[str] = set()
         """Projects that something goes from, or that go themselves."""
@@ -267,10 +277,11 @@ class Planner:
         """Count one candidate that goes."""
         self.counts[str(candidate.kind)] += 1
         self.bytes += candidate.bytes
+        self.bytes_by_kind[str(candidate.kind)] += candidate.bytes
         self.homes.add(candidate.project_id or candidate.id)
         if self.verb != Verb.trash:
             return
-        self.stops += is_running(candidate)
+        self.stops += is_running(candidate) + sum(one.type == RUNNING_RUN for one in candidate.dependents)
         if candidate.handle is not None and len(self.names) < SHOWN:
             self.names.append(candidate.name)
         for dependent in candidate.dependents:
@@ -288,7 +299,11 @@ class Planner:
         """What applying must name: the same world and the same wishes give the same hash."""
         return self._hash.hexdigest()
 
-    def plan(self, id: str, now: datetime, *, freed_bytes: int, restorable_until: datetime | None) -> Plan:
+    def came(self, via: str, going: Sequence[Candidate]) -> None:
+        """Note what came only with something else: ``contained`` in it, or ``linked`` to it."""
+        self.cascades.setdefault(via, Counter()).update(str(candidate.kind) for candidate in going)
+
+    def plan(self, id: str, now: datetime, *, freed: Mapping[str, int], restorable_until: datetime | None) -> Plan:
         """The plan so far, as it is shown and stored."""
         return Plan(
             id=id,
@@ -296,7 +311,7 @@ class Planner:
             hash=self.hash,
             counts=dict(self.counts),
             bytes=self.bytes,
-            freed_bytes=freed_bytes,
+            freed_bytes=sum(freed.values()),
             names_freed=self.names,
             unbinds=self.unbinds,
             stops=self.stops,
@@ -304,6 +319,10 @@ class Planner:
             blocked=self.blocked,
             restorable_until=restorable_until,
             created_at=now,
+            bytes_by_kind={kind: size for kind, size in self.bytes_by_kind.items() if size},
+            freed_by_kind={kind: size for kind, size in freed.items() if size},
+            cascades={via: dict(counts) for via, counts in self.cascades.items() if counts},
+            already=self.already,
         )
 
 

@@ -32,17 +32,20 @@ from labkeep.core.commands import (
     SetLock,
     TrashedItem,
 )
+from labkeep.core.commands_plans import DiffPlans, ListPlans
 from labkeep.core.deletion import Candidate, Keep, Origin, Planner, event_of, parse_options
 from labkeep.core.entities import Deletion, DeletionMember, Item
 from labkeep.core.errors import Illegal, Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import PAST, State, Verb
+from labkeep.core.plan_difference import PlanDifference, difference
+from labkeep.core.undo_token import with_token
 from labkeep.operations import agents, consents, protection, reasons
 from labkeep.operations.handovers import hand_over, key_of
 from labkeep.operations.plans import Applied, Large, at_once, fold, parse_verb, restorable_until
-from labkeep.operations.projects import resolve, states_for
+from labkeep.operations.projects import READABLE, resolve, states_for
 from labkeep.storage import deletions as store
-from labkeep.storage import jobs, records
+from labkeep.storage import jobs, plans, records
 from labkeep.storage import tables as t
 from labkeep.storage.inventory import Freed
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
@@ -60,16 +63,49 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
     require(actor, "run.read")
     planner = Planner(parse_verb(command.verb), parse_options(command.on_running, command.force))
     freed = Freed()
+    coming: dict[str, list[str]] = {}
 
     def count(going: list[Candidate]) -> None:
         if planner.verb in (Verb.trash, Verb.purge):
-            freed.add(tx, actor, [candidate.id for candidate in going])
+            freed.add(tx, actor, going)
+        for candidate in going if planner.verb == Verb.restore else ():
+            ids = coming.setdefault(candidate.deletion_id or "", [])
+            if candidate.deletion_id != command.selection.deletion_id:
+                ids.append(candidate.id)
 
     fold(tx, actor, command.selection, planner, count, applying=False)
     until = restorable_until(tx, actor, planner) if planner.verb == Verb.trash else None
-    plan = planner.plan(tx.new_id(), tx.now, freed_bytes=freed.bytes, restorable_until=until)
-    store.keep_plan(tx, actor, plan)
+    plan = planner.plan(tx.new_id(), tx.now, freed=freed.by_kind, restorable_until=until)
+    if coming:
+        plan = _with_obstacles(tx, actor, plan, coming)
+    plans.keep(tx, actor, plan)
     return plan
+
+
+def _with_obstacles(tx: Tx, actor: Actor, plan: Plan, coming: dict[str, list[str]]) -> Plan:
+    """What a restore would meet: names and slots that are taken by now."""
+    parts = [store.Held.of(tx, actor, deletion_id, ids) for deletion_id, ids in sorted(coming.items())]
+    names = [entry for part in parts for entry in store.offered_names(tx, part)]
+    slots = [entry for part in parts for entry in store.taken_slots(tx, part)]
+    return msgspec.structs.replace(plan, names_taken=names[:100], slots_taken=slots[:100])
+
+
+def list_plans(tx: Tx, actor: Actor, command: ListPlans) -> Page[Plan]:
+    """Plans that were made in the workspace, newest first."""
+    require(actor, "run.read")
+    return plans.page(tx, actor, command)
+
+
+def get_plan(tx: Tx, actor: Actor, command: Get) -> Plan:
+    """One plan as it was shown."""
+    require(actor, "run.read")
+    return plans.get(tx, actor, command.id)
+
+
+def diff_plans(tx: Tx, actor: Actor, command: DiffPlans) -> PlanDifference:
+    """What sets one plan apart from another."""
+    require(actor, "run.read")
+    return difference(plans.get(tx, actor, command.id), plans.get(tx, actor, command.other))
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -217,7 +253,8 @@ def _archive(tx: Tx, actor: Actor, command: Apply, verb: Verb) -> Outcome:
     for kind, count in sorted(planner.counts.items()):
         subject = items[0]["id"] if len(items) == 1 else ""
         tx.audit(actor, event_of(kind, verb), subject, count=count, reason=command.reason, ticket=command.ticket)
-    return Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items)
+    done = Outcome(verb=str(verb), counts=dict(planner.counts), already=planner.already, items=items)
+    return with_token(done, tx.now)
 
 
 def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Origin) -> Outcome:
@@ -250,7 +287,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
     done = msgspec.structs.replace(_together(verb, outcomes), already=planner.already)
     if done.waits_for:
         return done
-    return msgspec.structs.replace(done, counts=dict(planner.counts), bytes=planner.bytes)
+    return with_token(msgspec.structs.replace(done, counts=dict(planner.counts), bytes=planner.bytes), tx.now)
 
 
 def _together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
@@ -359,7 +396,8 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
     not_rebound = store.rebind(tx, actor, deletion.id, held.ids)
     _audit(tx, actor, Verb.restore, deletion, held.counts, items, command.reason)
     agents.give_back(tx, actor, deletion.id, sum(held.counts.values()))
-    return Outcome(verb="restore", counts=held.counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items)
+    done = Outcome(verb="restore", counts=held.counts, deletion_id=deletion.id, not_rebound=not_rebound, items=items)
+    return with_token(done, tx.now)
 
 
 def refuse_while_applying(tx: Tx, deletion: Deletion) -> None:
@@ -493,19 +531,30 @@ def members(tx: Tx, actor: Actor, command: ListMembersOf) -> Page[DeletionMember
 
 
 def trash_list(tx: Tx, actor: Actor, command: ListTrash) -> Page[TrashedItem]:
-    """What is in the trash, newest deletion first, with the days that are left."""
+    """What is in the trash, with the days that are left."""
     require(actor, "run.read")
-    project_id = resolve(tx, actor, command.project).id if command.project else None
+    project_id = _trash_home(tx, actor, command.project) if command.project else None
+    if command.order not in store.TRASH_ORDERS:
+        raise Invalid(f"order is one of {', '.join(store.TRASH_ORDERS)}, not {command.order[:40]!r}", path="order")
+    by = store.TRASH_ORDERS[command.order]
     after = None
     if command.cursor is not None:
-        deletion_id, item_id = decode_cursor(command.cursor, tuple[str, str])
-        after = (decode_id(deletion_id), decode_id(item_id))
-    rows = store.trashed(tx, actor, command.kind, project_id, after, command.limit + 1)
+        key, item_id = decode_cursor(command.cursor, tuple[by.type, str])  # type: ignore[name-defined]
+        after = (decode_id(key) if by.type is str else key, decode_id(item_id))
+    rows = store.trashed(tx, actor, command.kind, project_id, command.order, after, command.limit + 1)
     found = [_trashed(row, tx.now) for row in rows]
     if len(found) <= command.limit:
         return Page(found)
     last = found[command.limit - 1]
-    return Page(found[: command.limit], encode_cursor(last.deletion_id, last.id))
+    keys = {"largest": last.bytes, "due": last.restorable_until}
+    return Page(found[: command.limit], encode_cursor(keys.get(command.order, last.deletion_id), last.id))
+
+
+def _trash_home(tx: Tx, actor: Actor, ref: str) -> str:
+    """A project by id, which may be in the trash itself, or a live one by name."""
+    if is_id(ref):
+        return records.get(tx, Item, actor, ref, states=READABLE).id
+    return resolve(tx, actor, ref).id
 
 
 def decode_id(text: str) -> str:

@@ -66,7 +66,7 @@ def check(tx: Tx, _actor: Actor, command: Check) -> Checked:
 
     def take(going: list[Candidate]) -> None:
         if verb in (Verb.trash, Verb.purge):
-            applied.freed.add(tx, actor, [candidate.id for candidate in going])
+            applied.freed.add(tx, actor, going)
         command.sink([Waiting(one.id, rows.turn_of(verb, one.kind), _digest(one)) for one in going])
 
     fold(tx, actor, asked.command.selection, planner, take, applying=False, words=applied.words)

@@ -16,9 +16,11 @@ from labkeep.core.deletion import FROM, Candidate, Origin, Planner, parse_option
 from labkeep.core.entities import Item
 from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
+from labkeep.core.plan_difference import difference, in_words
 from labkeep.operations import agents, protection, reasons, rules
 from labkeep.operations.projects import resolve
 from labkeep.storage import inventory, records
+from labkeep.storage import plans as stored
 from labkeep.storage.inventory import Freed, Scope
 from labkeep.storage.transaction import Tx
 
@@ -57,8 +59,10 @@ def fold(
         for kind in {candidate.kind for candidate in batch} - checked:
             require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
             checked.add(kind)
-        batch = protection.guarded(tx, actor, batch, planner.verb, looking=not applying)
-        going = [candidate for candidate in batch if planner.add(candidate)]
+        guarded = protection.guarded(tx, actor, batch, planner.verb, looking=not applying)
+        going = [candidate for candidate in guarded if planner.add(candidate)]
+        if isinstance(batch, inventory.Found):
+            planner.came(batch.via, going)
         if words is not None and planner.removes and not planner.homes <= asked:
             reasons.require(tx, actor, planner.homes - asked, *words)
             asked |= planner.homes
@@ -108,7 +112,7 @@ class Applied(NamedTuple):
     def note(self, tx: Tx, actor: Actor, going: list[Candidate]) -> None:
         """Count the bytes that a new plan would show; without a plan's hash nobody asks."""
         if self.command.plan_hash is not None and self.planner.verb in (Verb.trash, Verb.purge):
-            self.freed.add(tx, actor, [candidate.id for candidate in going])
+            self.freed.add(tx, actor, going)
 
     def check(self, tx: Tx, actor: Actor, until: datetime | None = None) -> None:
         """Stale when the world moved since the plan; the blocker's own error when something must stay."""
@@ -117,17 +121,25 @@ class Applied(NamedTuple):
         asked = planner.counts or planner.blocked or planner.illegal
         moved = self.command.plan_hash not in (None, planner.hash) and asked
         if moved:
-            new = planner.plan(tx.new_id(), tx.now, freed_bytes=self.freed.bytes, restorable_until=until)
-            raise Stale(
-                "something changed since this plan was made: look at the new plan and apply that",
-                plan=msgspec.to_builtins(new),
-            )
+            raise self._stale(tx, actor, until)
         if planner.illegal is not None:
             raise _illegal(tx, actor, planner.illegal, planner.verb)
         if planner.blocked:
             raise _blocked(planner)
         if planner.verb == Verb.trash:
             agents.check_quota(tx, actor, sum(planner.counts.values()))
+
+    def _stale(self, tx: Tx, actor: Actor, until: datetime | None) -> Stale:
+        """The new plan, and what sets it apart from the one that was to be applied."""
+        new = self.planner.plan(tx.new_id(), tx.now, freed=self.freed.by_kind, restorable_until=until)
+        old = stored.find_plan(tx, actor, self.command.plan_hash or "")
+        found = None if old is None else difference(old, new)
+        what = "" if found is None else f" ({in_words(found)})"
+        return Stale(
+            f"something changed since this plan was made{what}: look at the new plan and apply that",
+            plan=msgspec.to_builtins(new),
+            difference=msgspec.to_builtins(found),
+        )
 
 
 def _illegal(tx: Tx, actor: Actor, candidate: Candidate, verb: Verb) -> Exception:

@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, update
 
 from labkeep.core.access import Actor
-from labkeep.core.commands import Plan, Selection
+from labkeep.core.commands import Selection
 from labkeep.core.deletion import Candidate
 from labkeep.core.entities import Deletion, DeletionMember, Json
-from labkeep.core.errors import AlreadyExists, Illegal, NotFound
+from labkeep.core.errors import AlreadyExists, Illegal, Invalid, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
 from labkeep.storage import jobs
@@ -32,20 +32,6 @@ def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """``ids`` in pieces that fit into one statement."""
     for start in range(0, len(ids), BATCH):
         yield ids[start : start + BATCH]
-
-
-def keep_plan(tx: Tx, actor: Actor, plan: Plan) -> None:
-    """Store a plan as it was shown."""
-    row = {
-        "organization_id": actor.organization_id,
-        "id": plan.id,
-        "workspace_id": actor.workspace_id,
-        "hash": plan.hash,
-        "actor": actor.name,
-        "body": msgspec.to_builtins(plan),
-        "created_at": tx.now,
-    }
-    tx.insert(t.plans, [row])
 
 
 def get(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Deletion:
@@ -432,19 +418,74 @@ def rename_members(tx: Tx, actor: Actor, names: dict[str, str], held: Held) -> N
 
 
 def check_names(tx: Tx, held: Held) -> None:
-    """AlreadyExists, with names that are free, when live objects hold the names of what comes back by now."""
-    taken = list(_taken(tx, held))
-    if taken:
-        offers = [
-            {"id": id, "name": handle, "taken_by": holder, "suggestion": f"{handle}-restored-{id[-4:]}"}
-            for id, _, handle, holder in taken
-        ]
-        _, kind, handle, _ = taken[0]
+    """AlreadyExists, with names that are free, when live objects hold the names of what comes back by now.
+
+    Invalid when two members were given one new name.
+    """
+    _check_twice(tx, held)
+    offers = offered_names(tx, held)
+    if offers:
+        first = offers[0]
         raise AlreadyExists(
-            f"{kind} {handle!r} exists again: restore under another name, for example {offers[0]['suggestion']!r} "
-            "(pass names)",
-            taken=offers[:100],
+            f"{first['kind']} {first['name']!r} exists again: restore under another name, for example "
+            f"{first['suggestion']!r} (pass names)",
+            taken=offers,
         )
+
+
+def _check_twice(tx: Tx, held: Held) -> None:
+    c = t.items.c
+    place = (c.parent_id, c.kind, c.type, c.handle)
+    counted: Counter[tuple[str, ...]] = Counter()
+    for condition in held.among(c.id):
+        mine = (c.organization_id == held.organization_id, condition, c.handle.is_not(None))
+        grouped = select(*place, func.count()).where(*mine).group_by(*place)
+        if held.members is None:
+            grouped = grouped.having(func.count() > 1)
+        for *key, count in tx.execute(grouped):
+            counted[tuple(map(str, key))] += count
+    for (_, kind, _, handle), count in counted.items():
+        if count > 1:
+            raise Invalid(f"{count} {kind}s would come back as {handle!r}: give each a name of its own", path="names")
+
+
+def offered_names(tx: Tx, held: Held, limit: int = 100) -> list[Json]:
+    """Members whose names are taken by now, each with who has it, and a name that is free."""
+    found = [taken for taken, _ in zip(_taken(tx, held), range(limit), strict=False)]
+    return [
+        {"id": id, "kind": str(kind), "name": name, "taken_by": by, "suggestion": _free_name(tx, held, id, name)}
+        for id, kind, name, by in found
+    ]
+
+
+def _free_name(tx: Tx, held: Held, id: str, name: str) -> str:
+    c, live = t.items.c, t.items.alias()
+    same = [live.c[column] == c[column] for column in ("organization_id", "parent_id", "kind", "type")]
+    beside = select(live.c.handle).select_from(t.items.join(live, and_(*same, t.holds_name(live))))
+    mine = (c.organization_id == held.organization_id, c.id == id)
+    number = 1
+    while True:
+        wanted = f"{name[:480]}-restored-{id[-4:]}" + (f"-{number}" if number > 1 else "")
+        if tx.one(beside.where(*mine, live.c.handle == wanted).limit(1)) is None:
+            return wanted
+        number += 1
+
+
+def taken_slots(tx: Tx, held: Held, limit: int = 100) -> list[Json]:
+    """Environments that were unbound, and are bound to something else by now."""
+    b, e = t.deletion_bindings.c, t.environments.c
+    joined = t.deletion_bindings.join(
+        t.environments, and_(e.organization_id == b.organization_id, e.id == b.subject_id)
+    )
+    mine = (b.organization_id == held.organization_id, b.deletion_id == held.deletion_id, b.outcome == "unbound")
+    query = select(e.id, e.name, e.document_id, b.item_id).select_from(joined)
+    found: list[Json] = []
+    for condition in held.among(b.item_id):
+        for id, name, bound, item_id in tx.execute(
+            query.where(*mine, condition, b.type == "environment", e.document_id.is_not(None)).limit(limit)
+        ):
+            found.append({"type": "environment", "id": id, "name": name, "item_id": item_id, "taken_by": bound})
+    return found[:limit]
 
 
 def taken_names(tx: Tx, held: Held) -> list[tuple[str, str]]:
@@ -552,11 +593,28 @@ def commit_to(tx: Tx, actor: Actor, deletion_id: str) -> str:
 # --- the trash --------------------------------------------------------------------------------------------------------
 
 
+class TrashOrder(NamedTuple):
+    """What the trash is sorted by, before the id; and how that stands in a cursor."""
+
+    key: ColumnElement[Any]
+    descending: bool
+    type: type[Any]
+
+
+TRASH_ORDERS: dict[str, TrashOrder] = {
+    "newest": TrashOrder(t.items.c.deletion_id, True, str),
+    "oldest": TrashOrder(t.items.c.deletion_id, False, str),
+    "largest": TrashOrder(t.items.c.bytes, True, int),
+    "due": TrashOrder(t.deletions.c.restorable_until, False, datetime),
+}
+
+
 def trashed(
-    tx: Tx, actor: Actor, kind: str, project_id: str | None, after: tuple[str, str] | None, limit: int
+    tx: Tx, actor: Actor, kind: str, project_id: str | None, order: str, after: tuple[Any, str] | None, limit: int
 ) -> Sequence[Any]:
-    """Rows of the trash, newest deletion first."""
+    """Rows of the trash, by one of `TRASH_ORDERS`."""
     c, d = t.items.c, t.deletions.c
+    by = TRASH_ORDERS[order]
     joined = t.items.join(t.deletions, and_(d.organization_id == c.organization_id, d.id == c.deletion_id))
     query = (
         select(
@@ -564,6 +622,7 @@ def trashed(
             d.created_at.label("trashed_at"),
             d.actor.label("trashed_by"),
             d.reason,
+            d.ticket,
             d.restorable_until,
         )
         .select_from(joined)
@@ -576,5 +635,7 @@ def trashed(
     if project_id is not None:
         query = query.where(c.project_id == project_id)
     if after is not None:
-        query = query.where(tuple_(c.deletion_id, c.id) < after)
-    return tx.all(query.order_by(c.deletion_id.desc(), c.id.desc()).limit(limit))
+        place = tuple_(by.key, c.id)
+        query = query.where(place < after if by.descending else place > after)
+    keys = [key.desc() if by.descending else key.asc() for key in (by.key, c.id)]
+    return tx.all(query.order_by(*keys).limit(limit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import starmap
@@ -14,11 +14,11 @@ from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems, Selection
-from labkeep.core.deletion import Candidate, Dependent
+from labkeep.core.deletion import RUNNING_RUN, Candidate, Dependent
 from labkeep.core.entities import KIND_ENTITY
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.filters import state_filter
-from labkeep.core.lifecycle import LIVE, Kind, OnDelete, State, Verb
+from labkeep.core.lifecycle import BUSY, LIVE, Kind, OnDelete, State, Verb
 from labkeep.storage import deletions, executions, records, search
 from labkeep.storage import tables as t
 from labkeep.storage.executions import Batch
@@ -41,6 +41,14 @@ _COLUMNS: list[Column[Any] | None] = [t.items.c.get(name) for name in _NAMES]
 _RAW: list[Any] = [_STATUS if column is None else type_coerce(column, NullType()) for column in _COLUMNS]
 _SELECT = select(*_RAW).select_from(_SOURCE)
 assert [name for name, column in zip(_NAMES, _COLUMNS, strict=True) if column is None] == ["status"]
+
+
+class Found(list[Candidate]):
+    """A batch of what did not come by itself. ``via`` says how: contained in something that goes, or linked to it."""
+
+    def __init__(self, found: Iterable[Candidate], via: str) -> None:
+        super().__init__(found)
+        self.via = via
 
 
 class Scope(NamedTuple):
@@ -200,7 +208,7 @@ def _with_it(tx: Tx, actor: Actor, batch: Sequence[Candidate], roots: Roots, sco
         for found in _stream(tx, actor, conditions, scope.states, roots, scope):
             fresh = [one for one in roots.unseen(found) if _comes(one, containers, roots, scope)]
             if fresh:
-                yield fresh
+                yield Found(fresh, "contained")
                 yield from _linked(tx, actor, fresh, roots, scope)
 
 
@@ -231,7 +239,7 @@ def _linked(tx: Tx, actor: Actor, going: Sequence[Candidate], roots: Roots, scop
         ]
         roots.linked.update(candidate.id for candidate in found)
         if found:
-            yield found
+            yield Found(found, "linked")
             yield from _with_it(tx, actor, found, roots, scope)
 
 
@@ -288,7 +296,7 @@ def _decoders(database: str) -> list[Converter | None]:
 def _with_dependents(
     tx: Tx, actor: Actor, found: list[Candidate], roots: Going, also: Collection[str]
 ) -> list[Candidate]:
-    needs = list(_needs(tx, actor, found))
+    needs = [*_needs(tx, actor, found), *_executions(tx, actor, found)]
     if not needs:
         return found
     going = {candidate.id for candidate in found}.union(also)
@@ -383,6 +391,21 @@ def _bases(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
         yield _Need(base, Dependent("base of run", id, name), (id, project_id))
 
 
+def _executions(tx: Tx, actor: Actor, found: Sequence[Candidate]) -> Iterator[_Need]:
+    """Runs that execute one of the experiments among ``found`` at this moment."""
+    documents = {candidate.id for candidate in found if candidate.kind == Kind.document}
+    if not documents:
+        return
+    c = t.runs.c
+    joined = t.runs.join(t.items, and_(t.items.c.organization_id == c.organization_id, t.items.c.id == c.id))
+    near = (c.organization_id == actor.organization_id, c.document_id.between(min(documents), max(documents)))
+    query = select(c.document_id, c.id, t.items.c.name, c.project_id).select_from(joined)
+    busy = query.where(*near, c.status.in_(BUSY), t.items.c.state.in_(LIVE))
+    for document_id, id, name, project_id in tx.execute(busy.order_by(c.id)):
+        if document_id in documents:
+            yield _Need(document_id, Dependent(RUNNING_RUN, id, name, restricts=False), (id, project_id))
+
+
 def _aliases(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:
     """Aliases protect a version. ``latest`` moves by itself and protects nothing."""
     c = t.artifact_versions.c
@@ -415,12 +438,21 @@ class Freed:
     """Adds up the bytes of blobs that only what goes refers to: what really comes back, beside rows and chunks."""
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.by_kind: Counter[str] = Counter()
         self._shared: dict[str, int] = {}
         """References that go, of blobs of which others are left so far."""
 
-    def add(self, tx: Tx, actor: Actor, ids: Sequence[str]) -> None:
-        """Take in what ``ids`` refer to."""
+    @property
+    def bytes(self) -> int:
+        """All of them."""
+        return self.by_kind.total()
+
+    def add(self, tx: Tx, actor: Actor, going: Sequence[Candidate]) -> None:
+        """Take in what ``going`` refers to. Shared content counts for the kind whose last reference goes."""
+        for kind in dict.fromkeys(candidate.kind for candidate in going):
+            self._add(tx, actor, kind, [candidate.id for candidate in going if candidate.kind == kind])
+
+    def _add(self, tx: Tx, actor: Actor, kind: str, ids: Sequence[str]) -> None:
         b = t.blobs.c
         for table, column, _ in REFERRING if ids else ():
             owner = table.c[column]
@@ -439,11 +471,11 @@ class Freed:
                 for digest, going, refs, size in tx.execute(
                     select(counted.c.digest, counted.c.refs, b.refs, b.size).select_from(joined)
                 ):
-                    self._take(digest, going, refs, size)
+                    self._take(kind, digest, going, refs, size)
 
-    def _take(self, digest: str, going: int, refs: int, size: int) -> None:
+    def _take(self, kind: str, digest: str, going: int, refs: int, size: int) -> None:
         gone = self._shared.pop(digest, 0) + going
         if gone >= refs:
-            self.bytes += size
+            self.by_kind[str(kind)] += size
         else:
             self._shared[digest] = gone

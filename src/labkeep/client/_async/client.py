@@ -17,6 +17,7 @@ from labkeep.client._async.experiments import AsyncExperiments
 from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
 from labkeep.client._async.jobs import AsyncJobs
+from labkeep.client._async.plans import AsyncPlans
 from labkeep.client._async.policies import AsyncPolicies
 from labkeep.client._async.projects import AsyncEnvironments, AsyncLinks, AsyncProjects
 from labkeep.client._async.receipts import AsyncReceipts
@@ -92,6 +93,7 @@ class AsyncLabkeep:
         self.links = AsyncLinks(connection)
         self.items = AsyncAnyItems(connection)
         self.deletions = AsyncDeletions(connection)
+        self.plans = AsyncPlans(connection)
         self.trash = AsyncTrash(connection)
         self.holds = AsyncHolds(connection)
         self.rules = AsyncRules(connection)
@@ -158,6 +160,11 @@ class AsyncLabkeep:
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return await self.connection.write(Outcome, "POST", requests.path("/apply"), body)
+
+    async def undo(self, token: str, *, reason: str | None = None) -> Outcome:
+        """Take back what an answer's ``undo`` names: a trash, an archive, an unarchive or a restore."""
+        body = requests.given({"token": token, "reason": reason})
+        return await self.connection.write(Outcome, "POST", requests.path("/undo"), body)
 
     async def request(self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """Any endpoint, as parsed JSON: ``client.request("GET", "/api/v1/runs", limit=3)``."""

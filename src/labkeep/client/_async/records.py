@@ -73,10 +73,14 @@ class AsyncTrash:
         *,
         kind: str | None = None,
         project: str | None = None,
+        order: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> AsyncPages[TrashedItem]:
-        """What is in the trash, newest deletion first: who, when, why, how large and how long it stays."""
+        """What is in the trash: who, when, why, how large and how long it stays.
+
+        ``order``: newest (deletion first), oldest, largest, or due (what is purged next).
+        """
         return self._connection.pages(TrashedItem, requests.path("/trash"), **requests.given(locals()))
 
 

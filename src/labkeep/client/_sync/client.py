@@ -18,6 +18,7 @@ from labkeep.client._sync.experiments import Experiments
 from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
 from labkeep.client._sync.jobs import Jobs
+from labkeep.client._sync.plans import Plans
 from labkeep.client._sync.policies import Policies
 from labkeep.client._sync.projects import Environments, Links, Projects
 from labkeep.client._sync.receipts import Receipts
@@ -93,6 +94,7 @@ class Labkeep:
         self.links = Links(connection)
         self.items = AnyItems(connection)
         self.deletions = Deletions(connection)
+        self.plans = Plans(connection)
         self.trash = Trash(connection)
         self.holds = Holds(connection)
         self.rules = Rules(connection)
@@ -159,6 +161,11 @@ class Labkeep:
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return self.connection.write(Outcome, "POST", requests.path("/apply"), body)
+
+    def undo(self, token: str, *, reason: str | None = None) -> Outcome:
+        """Take back what an answer's ``undo`` names: a trash, an archive, an unarchive or a restore."""
+        body = requests.given({"token": token, "reason": reason})
+        return self.connection.write(Outcome, "POST", requests.path("/undo"), body)
 
     def request(self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """Any endpoint, as parsed JSON: ``client.request("GET", "/api/v1/runs", limit=3)``."""

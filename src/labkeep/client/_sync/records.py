@@ -74,10 +74,14 @@ class Trash:
         *,
         kind: str | None = None,
         project: str | None = None,
+        order: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Pages[TrashedItem]:
-        """What is in the trash, newest deletion first: who, when, why, how large and how long it stays."""
+        """What is in the trash: who, when, why, how large and how long it stays.
+
+        ``order``: newest (deletion first), oldest, largest, or due (what is purged next).
+        """
         return self._connection.pages(TrashedItem, requests.path("/trash"), **requests.given(locals()))
 
 
