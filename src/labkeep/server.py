@@ -170,7 +170,8 @@ def build_app(store: Store, ports: Mapping[int, str] | None = None) -> ASGIApp:
     app.state.store = store
     hosts = {name: dialects[dialect] for name, dialect in store.settings.hosts.items()}
     own = {port: dialects[name] for port, name in (ports or {}).items()}
-    return Doors(app, own, hosts, trust_forwarded=store.settings.trust_forwarded) if own or hosts else app
+    prefixes: dict[str, ASGIApp] = {native.PREFIX: api, **{f"/{name}": dialect for name, dialect in dialects.items()}}
+    return Doors(app, own, hosts, prefixes, trust_forwarded=store.settings.trust_forwarded)
 
 
 def prepare(store: Store) -> str | None:

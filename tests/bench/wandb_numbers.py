@@ -130,6 +130,7 @@ def serving(folder: Path) -> Iterator[Bench]:
     url = f"http://127.0.0.1:{free_port()}"
     command = [LABKEEP, "serve", "--data", str(folder), "--port", url.rpartition(":")[2], "--json"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LABKEEP_ADMIN_KEY": KEY}
+    environment |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

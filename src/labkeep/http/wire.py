@@ -130,8 +130,11 @@ def fingerprint(command: Any) -> str:
     return hashlib.sha256(type(command).__name__.encode() + _encoder.encode(command)).hexdigest()
 
 
-def _field_types(command: type[Any]) -> dict[str, Any]:
+def _read_types(command: Any) -> dict[str, Any]:
     return {field.name: field.type for field in msgspec.structs.fields(command)}
+
+
+_field_types: Callable[[Any], dict[str, Any]] = cache(_read_types)
 
 
 def _is_list(kind: Any) -> bool:

@@ -6,10 +6,12 @@ What needs no transaction is kept out of it: a batch is decoded, packed and summ
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from io import BytesIO, RawIOBase
 from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple, TypeAlias
@@ -29,12 +31,13 @@ from labkeep.operations.projects import states_for
 from labkeep.storage import histories, masks, metrics, records, sealing
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.chunks import unpack
-from labkeep.storage.histories import Located, Owner, Prepared, Segment
+from labkeep.storage.histories import Chunk, Located, Owner, Prepared, Segment
 from labkeep.storage.metrics import UNSUMMARISED, Place
 from labkeep.storage.pages import cut, decode_cursor
+from labkeep.storage.recent import RECENT
 from labkeep.storage.reductions import sample
 from labkeep.storage.sealing import Group, Sealed, Settled, Unsettled
-from labkeep.storage.series import Indices, Part, Table, concat, resolve, rows_between
+from labkeep.storage.series import Indices, Part, Table, concat, resolve, rows_between, table_bytes
 from labkeep.storage.transaction import Tx
 
 HEARTBEAT_EVERY = timedelta(seconds=5)
@@ -42,6 +45,9 @@ HEARTBEAT_EVERY = timedelta(seconds=5)
 
 WHOLE_BYTES = 8 * 2**20
 """Segments up to this size are fetched whole; of larger ones only the columns that are asked for."""
+
+LONG_ROWS = 4096
+"""Rows of a chunk from which on it is worthwhile to remember it decoded."""
 
 RECLAIM_BYTES = 2**20
 """Bytes that sealing must free in the database file before they are given back to the file system."""
@@ -135,7 +141,7 @@ def locate(tx: Tx, actor: Actor, command: ReadHistory) -> Located:
 def assemble(located: Located, read_segment: ReadSegment, command: ReadHistory) -> Found:
     """The rows that were asked for. Pure but for ``read_segment``; reads no more segments than it must."""
     keys = command.keys or None
-    above = [(chunk.first_row, unpack(chunk.data, keys)) for chunk in located.chunks]
+    above = [(chunk.first_row, _unpacked(located, chunk, keys)) for chunk in located.chunks]
     below: list[Part] = []
     end = None
     for segment in located.segments:
@@ -215,15 +221,58 @@ def segment_reader(blobs: Blobs, organization_id: str, whole_bytes: int = WHOLE_
         # Here, because it brings in pyarrow (40 MB), which a server of short histories never needs.
         from labkeep.storage import segments
 
-        path = blobs.path(organization_id, segment.digest)
-        if path is not None:
-            return segments.read(path, keys, first, last)
-        if keys is None or segment.size <= whole_bytes:
-            return segments.read(blobs.read_all(organization_id, segment.digest), keys, first, last)
-        file: Any = _BlobFile(blobs, organization_id, segment)
-        return segments.read(file, keys, first, last)
+        def source() -> Any:
+            path = blobs.path(organization_id, segment.digest)
+            if path is not None:
+                return path
+            if keys is None or segment.size <= whole_bytes:
+                return blobs.read_all(organization_id, segment.digest)
+            return _BlobFile(blobs, organization_id, segment)
+
+        if first is None and last is None:
+            return segments.read(source(), keys)
+        return _read_page(organization_id, segment.digest, source, keys, (first, last))
 
     return read_segment
+
+
+def _read_page(
+    organization_id: str,
+    digest: str,
+    source: Callable[[], Any],
+    keys: Collection[str] | None,
+    steps: tuple[int | None, int | None],
+) -> list[Part]:
+    """The rows of a range of steps. The next range will want the same row groups: they are kept for a while."""
+    from labkeep.storage import segments
+
+    layout = RECENT.get(organization_id, ("layout", digest), lambda: segments.layout(source()), lambda _: 1024)
+    names = None if keys is None else frozenset(keys)
+    groups = [
+        RECENT.get(
+            organization_id,
+            ("group", digest, number, names),
+            partial(_read_group, source, keys, number),
+            lambda found: table_bytes(found[1]),
+        )
+        for number in layout.groups(*steps)
+    ]
+    return segments.between(groups, *steps)
+
+
+def _read_group(source: Callable[[], Any], keys: Collection[str] | None, number: int) -> tuple[Indices, Table]:
+    from labkeep.storage import segments
+
+    return segments.read_group(source(), keys, number)
+
+
+def _unpacked(located: Located, chunk: Chunk, keys: Collection[str] | None) -> Table:
+    """The rows of a chunk; of a long one they are kept for a while, because the next page will want them too."""
+    if chunk.rows < LONG_ROWS:
+        return unpack(chunk.data, keys)
+    names = None if keys is None else frozenset(keys)
+    key = ("chunk", hashlib.sha256(chunk.data).digest(), names)
+    return RECENT.get(located.organization_id, key, lambda: unpack(chunk.data, keys), table_bytes)
 
 
 class _BlobFile(RawIOBase):

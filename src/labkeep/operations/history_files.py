@@ -10,7 +10,7 @@ nothing of them is stored. Whether the run may be read is looked up each time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock, Timer
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
@@ -27,6 +27,7 @@ from labkeep.storage import tables as t
 from labkeep.storage.blobs import key_of_name
 from labkeep.storage.histories import Segment, segments_of, standing
 from labkeep.storage.metrics import Place
+from labkeep.storage.recent import RECENT
 from labkeep.storage.sealing import REWRITTEN
 from labkeep.storage.series import Part
 from labkeep.storage.transaction import Tx
@@ -35,12 +36,6 @@ if TYPE_CHECKING:
     from labkeep.storage.plain_parquet import Plain
 
 STREAM = "history"
-
-KEPT_S = 60.0
-"""How long a file stays in memory."""
-
-KEPT_BYTES = 64 * 2**20
-"""Bytes of files in memory."""
 
 KNOWN = 4096
 """Segments of which it is remembered whether they can be told plainly."""
@@ -86,14 +81,15 @@ def read(store: Store, actor: Actor, command: GetHistoryFile) -> bytes:
     """The content of a file. NotFound when it is none of this run's, Gone for a run in the trash. Blocks: for threads."""
     from labkeep.storage import plain_parquet  # pyarrow is large: only who serves such files needs it
 
-    for segment in store.database.read(_settled, actor, ListFiles(id=command.id)).segments:
-        if segment.digest == command.digest:
-            content = _kept.get(actor.organization_id, segment.digest)
-            if content is None:
-                content = plain_parquet.write(_parts(store, actor, segment)[0][1])
-                _kept.put(actor.organization_id, segment.digest, content)
-            return content
-    raise NotFound("there is no such file of this run's history any more")
+    segments = store.database.read(_settled, actor, ListFiles(id=command.id)).segments
+    segment = next((each for each in segments if each.digest == command.digest), None)
+    if segment is None:
+        raise NotFound("there is no such file of this run's history any more")
+
+    def make() -> bytes:
+        return plain_parquet.write(_parts(store, actor, segment)[0][1])
+
+    return RECENT.get(actor.organization_id, ("plain", segment.digest), make, len)
 
 
 def _settled(tx: Tx, actor: Actor, command: ListFiles) -> _Settled:
@@ -136,45 +132,3 @@ def _plain(store: Store, actor: Actor, segment: Segment) -> Plain | None:
 _known: OrderedDict[str, Plain | None] = OrderedDict()
 """What is known of segments, by digest: they never change."""
 _lock = Lock()
-
-
-class _Kept:
-    """Files in memory: few, and each for a short time."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-
-    def get(self, organization_id: str, digest: str) -> bytes | None:
-        return self._files.get((organization_id, digest))
-
-    def put(self, organization_id: str, digest: str, content: bytes) -> None:
-        key = (organization_id, digest)
-        with self._lock:
-            self._files[key] = content
-            while sum(map(len, self._files.values())) > KEPT_BYTES:
-                self._files.popitem(last=False)
-        timer = Timer(KEPT_S, self._files.pop, (key, None))
-        timer.daemon = True
-        timer.start()
-
-    def digests(self, organization_id: str) -> list[str]:
-        with self._lock:
-            return [digest for space, digest in self._files if space == organization_id]
-
-    def drop(self, organization_id: str) -> None:
-        for digest in self.digests(organization_id):
-            self._files.pop((organization_id, digest), None)
-
-
-_kept = _Kept()
-
-
-def kept(organization_id: str) -> list[str]:
-    """Digests of the segments of which this process has a file in memory."""
-    return _kept.digests(organization_id)
-
-
-def forget(organization_id: str) -> None:
-    """Drop the files in memory: something of the organization is purged."""
-    _kept.drop(organization_id)

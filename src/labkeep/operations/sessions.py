@@ -27,6 +27,7 @@ from labkeep.storage import histories, holds, index, records
 from labkeep.storage import tables as t
 from labkeep.storage.histories import Prepared, Standing
 from labkeep.storage.metrics import Place
+from labkeep.storage.prepared import Ready
 from labkeep.storage.transaction import Tx
 
 STREAMS = ("history", "system", "console")
@@ -239,8 +240,8 @@ def deliver(tx: Tx, actor: Actor, command: Delivery) -> Delivered:
 
 _SAME_ITEM = (t.items.c.organization_id == bindparam("organization"), t.items.c.id == bindparam("run"))
 _SAME_RUN = (t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
-_EDITED = update(t.items).where(*_SAME_ITEM).values(version=t.items.c.version + 1, updated_at=bindparam("now"))
-_SUMMARY = update(t.runs).where(*_SAME_RUN).values(summary=bindparam("after"))
+_EDITED = Ready(update(t.items).where(*_SAME_ITEM).values(version=t.items.c.version + 1, updated_at=bindparam("now")))
+_SUMMARY = Ready(update(t.runs).where(*_SAME_RUN).values(summary=bindparam("after")))
 
 
 def _store_report(tx: Tx, before: Run, after: Run) -> None:
@@ -249,15 +250,15 @@ def _store_report(tx: Tx, before: Run, after: Run) -> None:
         store(tx, before, after)
         return
     keys = {"organization": before.organization_id, "run": before.id}
-    tx.execute(_SUMMARY, keys | {"after": after.summary})
-    tx.execute(_EDITED, keys | {"now": tx.now})
+    _SUMMARY.do(tx, keys | {"after": after.summary})
+    _EDITED.do(tx, keys | {"now": tx.now})
     index.change(tx, before, after)
 
 
 _HOME = t.items.alias("home")
 _LIVE = "state IN ('active', 'archived') AND {0}.handle IS NOT NULL"
 # The condition of the index of handles, word for word: without it, and without a type, the index would not serve.
-_BY_HANDLE = (
+_BY_HANDLE = Ready(
     select(*((t.items if name in Item.__struct_fields__ else t.runs).c[name] for name in Run.__struct_fields__))
     .select_from(
         _HOME.join(
@@ -284,7 +285,7 @@ _BY_HANDLE = (
 def _find_fast(tx: Tx, actor: Actor, project: str, handle: str) -> Run | None:
     """The live run of that handle, locked, by one prepared statement: processes report often. None for any other."""
     keys = {"organization": actor.organization_id, "workspace": actor.workspace_id}
-    row = tx.execute(_BY_HANDLE, {**keys, "project": project, "handle": handle}).first()
+    row = _BY_HANDLE.first(tx, {**keys, "project": project, "handle": handle})
     return None if row is None else Run(**dict(zip(Run.__struct_fields__, row, strict=True)))
 
 

@@ -79,8 +79,7 @@ def read(connection: Connection, database: str, organization_id: str, after: int
     As the driver gives them but for the time and the details: a million of these are read in one go.
     """
     values = {"organization": raw_id(organization_id, database), "after": after, "most": limit}
-    cursor: Any = _reader(database).execute(connection, values).cursor
-    rows = cursor.fetchall()
+    rows = _reader(database).run(connection, values)
     if not rows:
         return []
     columns: list[list[Any]] = list(map(list, zip(*rows, strict=True)))

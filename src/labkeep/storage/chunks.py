@@ -32,7 +32,7 @@ from labkeep.storage.series import DTYPES, Series, Table, at_of, mask_of, object
 
 FORMAT: Final = 1
 LEVEL: Final = 3
-SMALL: Final = 64
+SMALL: Final = 256
 """Columns of fewer values are stored as they are: arranging them costs more than it saves."""
 
 Layout = Literal["plain", "planes", "delta"]

@@ -29,6 +29,7 @@ from labkeep.core.faults import reach
 from labkeep.core.patterns import matches
 from labkeep.storage.chain import Noted, extend
 from labkeep.storage.database import C, Clock, Database, Operation, T, closed, translate, utc_now
+from labkeep.storage.prepared import send
 from labkeep.storage.schema import prepare
 from labkeep.storage.scrub import Scrubber
 from labkeep.storage.transaction import Tx
@@ -179,11 +180,11 @@ class Sqlite(Database):
     def _read(self, operation: Operation[C, T], actor: Actor, command: C) -> T:
         try:
             with self.reading.connect() as connection:
-                connection.exec_driver_sql("BEGIN")
+                send(connection, "BEGIN")
                 try:
                     return operation(self._tx(connection), actor, command)
                 finally:
-                    connection.exec_driver_sql("ROLLBACK")
+                    send(connection, "ROLLBACK")
         except (StatementError, OverflowError) as error:
             raise translate(error) from error
 
@@ -233,11 +234,11 @@ class Sqlite(Database):
         """Run ``group`` in one transaction; answer nobody before it is on disk."""
         connection = self._connection
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            send(connection, "BEGIN IMMEDIATE")
             outcomes = [self._attempt(entry.work) for entry in group]
             extend(connection, self.name, [noted for outcome in outcomes for noted in outcome.noted])
             reach("write.begun")
-            connection.exec_driver_sql("COMMIT")
+            send(connection, "COMMIT")
         except Exception as error:  # noqa: BLE001 - the whole group failed, and each caller is told
             with suppress(DBAPIError):
                 connection.exec_driver_sql("ROLLBACK")
@@ -257,7 +258,7 @@ class Sqlite(Database):
 
     def _attempt(self, work: Callable[[Tx], Any]) -> _Outcome:
         connection = self._connection
-        connection.exec_driver_sql("SAVEPOINT operation")
+        send(connection, "SAVEPOINT operation")
         tx = self._tx(connection)
         try:
             result = work(tx)
@@ -265,10 +266,10 @@ class Sqlite(Database):
         except Exception as error:  # belongs to this one caller; the rest of the group goes on
             if isinstance(error, OperationalError) and not _driver(connection).in_transaction:
                 raise  # a full disk and the like end the transaction itself
-            connection.exec_driver_sql("ROLLBACK TO operation")
-            connection.exec_driver_sql("RELEASE operation")
+            send(connection, "ROLLBACK TO operation")
+            send(connection, "RELEASE operation")
             return _Outcome(refusal=translate(error))
-        connection.exec_driver_sql("RELEASE operation")
+        send(connection, "RELEASE operation")
         return _Outcome(result, None, noted, tx.enqueued)
 
 

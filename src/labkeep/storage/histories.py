@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from labkeep.core import json_values
 from labkeep.core.access import Actor
@@ -26,6 +26,7 @@ from labkeep.storage import tables as t
 from labkeep.storage.data_keys import Box
 from labkeep.storage.masks import Mask
 from labkeep.storage.metrics import UNSUMMARISED, Place, Summaries
+from labkeep.storage.prepared import Ready
 from labkeep.storage.reductions import Summary, summarise
 from labkeep.storage.series import Part, Series, Table, concat, splice
 from labkeep.storage.transaction import Tx
@@ -112,14 +113,16 @@ _HERE_SEGMENT = tuple(t.segments.c[name] == bindparam(name) for name in Place._f
 _CHUNK_END = t.chunks.c.first_row + t.chunks.c.rows
 _SEGMENT_END = t.segments.c.first_row + t.segments.c.rows
 
-_STANDING = select(t.streams.c.rows, t.streams.c.unsealed, t.streams.c.last_step).where(*_HERE_STREAM)
-_INSERT_CHUNK = insert(t.chunks)
+_STANDING = Ready(select(t.streams.c.rows, t.streams.c.unsealed, t.streams.c.last_step).where(*_HERE_STREAM))
 _SAME_ITEM = (t.items.c.organization_id == bindparam("organization"), t.items.c.id == bindparam("run"))
-_ADD_BYTES = update(t.items).where(*_SAME_ITEM).values(bytes=t.items.c.bytes + bindparam("more"))
-_TAKE = _ADD_BYTES.where(t.items.c.workspace_id == bindparam("workspace"), t.items.c.state == State.active).returning(
-    t.items.c.project_id
+_MORE_BYTES = update(t.items).where(*_SAME_ITEM).values(bytes=t.items.c.bytes + bindparam("more"))
+_ADD_BYTES = Ready(_MORE_BYTES)
+_TAKE = Ready(
+    _MORE_BYTES.where(t.items.c.workspace_id == bindparam("workspace"), t.items.c.state == State.active).returning(
+        t.items.c.project_id
+    )
 )
-_STATUS = (
+_STATUS = Ready(
     select(t.runs.c.status, t.runs.c.heartbeat_at, *(t.streams.c[name] for name in ("rows", "unsealed", "last_step")))
     .select_from(
         t.runs.outerjoin(
@@ -133,7 +136,7 @@ _STATUS = (
     )
     .where(t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
 )
-_BEAT = (
+_BEAT = Ready(
     update(t.runs)
     .where(t.runs.c.organization_id == bindparam("organization"), t.runs.c.id == bindparam("run"))
     .values(heartbeat_at=bindparam("now"))
@@ -150,9 +153,9 @@ class Taken(NamedTuple):
 def take(tx: Tx, actor: Actor, batch: Prepared) -> Taken | None:
     """Lock the run of a batch; None unless it is active. Two statements, because every append pays for them."""
     keys = {"organization": actor.organization_id, "run": batch.id}
-    item = tx.execute(_TAKE, keys | {"workspace": actor.workspace_id, "more": batch.bytes}).first()
+    item = _TAKE.first(tx, keys | {"workspace": actor.workspace_id, "more": batch.bytes})
     # Only now: the lock has waited for others, and this statement sees what they wrote.
-    run = tx.execute(_STATUS, keys | {"stream": batch.stream}).first() if item else None
+    run = _STATUS.first(tx, keys | {"stream": batch.stream}) if item else None
     if item is None or run is None:
         return None
     owner = Owner(actor.organization_id, actor.workspace_id, batch.id, item[0], run[0], run[1])
@@ -161,7 +164,7 @@ def take(tx: Tx, actor: Actor, batch: Prepared) -> Taken | None:
 
 def beat(tx: Tx, owner: Owner) -> None:
     """Note that the run was heard of."""
-    tx.execute(_BEAT, {"organization": owner.organization_id, "run": owner.id, "now": tx.now})
+    _BEAT.do(tx, {"organization": owner.organization_id, "run": owner.id, "now": tx.now})
 
 
 class Change(NamedTuple):
@@ -176,7 +179,7 @@ class Change(NamedTuple):
 
 def standing(tx: Tx, place: Place) -> Standing:
     """Where the stream stands; all zero before its first row."""
-    found = tx.execute(_STANDING, place._asdict()).first()
+    found = _STANDING.first(tx, place._asdict())
     return Standing() if found is None else Standing(*found)
 
 
@@ -217,7 +220,7 @@ def insert_chunks(tx: Tx, owner: Owner, place: Place, offset: int, packed: Itera
         row = closed(tx, place, owner.project_id, offset + rows, piece)
         values.append(row)
         rows, size = rows + piece.rows, size + len(row["data"])
-    tx.execute(_INSERT_CHUNK, values)
+    tx.insert(t.chunks, values)
     return Change(rows, size)
 
 
@@ -240,7 +243,7 @@ def _place_of(place: Place, first_row: int) -> str:
 
 def _account(tx: Tx, owner: Owner, count: int) -> None:
     if count:
-        tx.execute(_ADD_BYTES, {"organization": owner.organization_id, "run": owner.id, "more": count})
+        _ADD_BYTES.do(tx, {"organization": owner.organization_id, "run": owner.id, "more": count})
 
 
 # --- writing over earlier rows ----------------------------------------------------------------------------------------
@@ -266,8 +269,12 @@ class Chunk(NamedTuple):
 
 
 _CHUNKS = select(t.chunks.c.first_row, t.chunks.c.rows, t.chunks.c.data).where(*_HERE_CHUNK)
-_OVERLAPPING = _CHUNKS.where(t.chunks.c.first_row < bindparam("end"), bindparam("offset") < _CHUNK_END)
-_SEALED_END = select(func.max(_SEGMENT_END)).where(*_HERE_SEGMENT)
+_OVERLAPPING = Ready(
+    _CHUNKS.where(t.chunks.c.first_row < bindparam("end"), bindparam("offset") < _CHUNK_END).order_by(
+        t.chunks.c.first_row
+    )
+)
+_SEALED_END = Ready(select(func.max(_SEGMENT_END)).where(*_HERE_SEGMENT))
 
 
 def _overwrite(tx: Tx, owner: Owner, place: Place, offset: int, batch: Prepared, before: Standing) -> Change:
@@ -330,13 +337,13 @@ def replace_chunks(tx: Tx, place: Place, old: Sequence[Chunk]) -> Change:
 
 def read_chunks(tx: Tx, place: Place, offset: int, end: int) -> list[Chunk]:
     """The chunks with rows in ``[offset, end)``, in order."""
-    query = _OVERLAPPING.order_by(t.chunks.c.first_row)
-    return [opened(tx, place, *row) for row in tx.execute(query, {**place._asdict(), "offset": offset, "end": end})]
+    return [opened(tx, place, *row) for row in _OVERLAPPING.rows(tx, {**place._asdict(), "offset": offset, "end": end})]
 
 
 def sealed_end(tx: Tx, place: Place) -> int:
     """One past the last row that is in a segment; 0 when nothing is sealed."""
-    return tx.execute(_SEALED_END, place._asdict()).scalar() or 0
+    found = _SEALED_END.first(tx, place._asdict())
+    return (found[0] if found else None) or 0
 
 
 def summarise_chunks(tx: Tx, place: Place, keys: Iterable[str] | None = None) -> dict[str, Summary]:
@@ -385,7 +392,7 @@ def _same(a: Series, b: Series) -> bool:
 
 # --- merging small chunks ---------------------------------------------------------------------------------------------
 
-_ENDS = (
+_ENDS = Ready(
     select(t.chunks.c.first_row, t.chunks.c.rows)
     .where(*_HERE_CHUNK)
     .order_by(t.chunks.c.first_row.desc())
@@ -395,7 +402,7 @@ _ENDS = (
 
 def _merge_small(tx: Tx, owner: Owner, place: Place) -> Change:
     """Merge the chunks at the end of a stream when there are many and they are small."""
-    newest_first = [(first, rows) for first, rows in tx.execute(_ENDS, place._asdict())]
+    newest_first = [(first, rows) for first, rows in _ENDS.rows(tx, place._asdict())]
     for limit, enough in ((TINY_ROWS, TINY_CHUNKS), (SMALL_ROWS, SMALL_CHUNKS)):
         run = _tail(newest_first, limit)
         if len(run) >= enough:
@@ -441,22 +448,22 @@ class Located(NamedTuple):
     """What must not be shown of them."""
 
 
-_SEGMENTS = (
+_SEGMENTS = Ready(
     select(t.segments.c.first_row, t.segments.c.rows, t.segments.c.digest, t.segments.c.size)
     .where(*_HERE_SEGMENT)
     .order_by(t.segments.c.first_row)
 )
-_SPANS = select(t.chunks.c.first_row, t.chunks.c.rows).where(*_HERE_CHUNK).order_by(t.chunks.c.first_row)
+_SPANS = Ready(select(t.chunks.c.first_row, t.chunks.c.rows).where(*_HERE_CHUNK).order_by(t.chunks.c.first_row))
 
 
 def segments_of(tx: Tx, place: Place) -> list[Segment]:
     """All segments of a stream, in order. They do not overlap."""
-    return [Segment(*row) for row in tx.execute(_SEGMENTS, place._asdict())]
+    return [Segment(*row) for row in _SEGMENTS.rows(tx, place._asdict())]
 
 
 def stretches(tx: Tx, place: Place) -> list[tuple[int, int]]:
     """(first row, end) of what is stored of a stream, in order; nothing in between was ever logged, or it is gone."""
-    found = [(first, first + rows) for first, rows in tx.execute(_SPANS, place._asdict())]
+    found = [(first, first + rows) for first, rows in _SPANS.rows(tx, place._asdict())]
     found += [(segment.first_row, segment.end) for segment in segments_of(tx, place)]
     joined: list[tuple[int, int]] = []
     for first, end in sorted(found):
@@ -484,7 +491,7 @@ def locate(tx: Tx, place: Place, offset: int, rows: int | None) -> Located:
 
 def _enough(tx: Tx, place: Place, offset: int, rows: int) -> int | None:
     """The end of the first chunks that have so many rows after ``offset``; None when not all of them do."""
-    for first, count in tx.execute(_SPANS, place._asdict()).all():
+    for first, count in _SPANS.rows(tx, place._asdict()):
         rows -= max(0, first + count - max(first, offset))
         if rows <= 0:
             return int(first + count)

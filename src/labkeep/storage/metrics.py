@@ -13,12 +13,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Executable, Text, bindparam, delete, select
+from sqlalchemy import Text, bindparam, delete, select
 
 from labkeep.core import entities, json_values
 from labkeep.core.fields import NAMESPACES
 from labkeep.storage import index
 from labkeep.storage import tables as t
+from labkeep.storage.prepared import Ready
 from labkeep.storage.reductions import Summary
 from labkeep.storage.transaction import Tx
 
@@ -65,20 +66,21 @@ _HERE = (
     t.series.c.run_id == bindparam("run_id"),
     t.series.c.stream == bindparam("stream"),
 )
-_ALL = select(t.series.c.key, t.series.c.summary).where(*_HERE)
-_PAGE = _ALL.where(t.series.c.key > bindparam("after")).order_by(t.series.c.key).limit(bindparam("count"))
+_EVERY = select(t.series.c.key, t.series.c.summary).where(*_HERE)
+_ALL = Ready(_EVERY)
+_PAGE = Ready(_EVERY.where(t.series.c.key > bindparam("after")).order_by(t.series.c.key).limit(bindparam("count")))
 
 
 def load(tx: Tx, place: Place, keys: Collection[str] | None = None) -> dict[str, Known]:
     """What is stored of ``keys``, or of all keys of the stream."""
     if keys is None:
-        return {key: _known(summary) for key, summary in tx.execute(_ALL, place._asdict())}
+        return {key: _known(summary) for key, summary in _ALL.rows(tx, place._asdict())}
     found: dict[str, Known] = {}
     where = place._asdict()
     for part in _parts(keys):
         names = dict(enumerate(part))
         some = _some(len(names) if len(names) <= 8 else 1 << (len(names) - 1).bit_length())
-        rows = tx.execute(some.query, where | {name: names.get(n, part[0]) for n, name in enumerate(some.names)})
+        rows = some.query.rows(tx, where | {name: names.get(n, part[0]) for n, name in enumerate(some.names)})
         found.update({key: _known(summary) for key, summary in rows})
     return found
 
@@ -86,7 +88,7 @@ def load(tx: Tx, place: Place, keys: Collection[str] | None = None) -> dict[str,
 class _Some(NamedTuple):
     """SELECT of a fixed number of keys, and the names of its parameters."""
 
-    query: Executable
+    query: Ready
     names: tuple[str, ...]
 
 
@@ -94,12 +96,12 @@ class _Some(NamedTuple):
 def _some(count: int) -> _Some:
     """Made once for each of a few sizes, and filled up: an IN of any length is put together anew with each use."""
     names = tuple(f"key_{n}" for n in range(count))
-    return _Some(_ALL.where(t.series.c.key.in_([bindparam(name, type_=Text) for name in names])), names)
+    return _Some(Ready(_EVERY.where(t.series.c.key.in_([bindparam(name, type_=Text) for name in names]))), names)
 
 
 def page(tx: Tx, place: Place, after: str, limit: int) -> list[entities.Series]:
     """Summaries in order of keys, at most ``limit`` of them, after a key."""
-    rows = tx.execute(_PAGE, {**place._asdict(), "after": after, "count": limit})
+    rows = _PAGE.rows(tx, {**place._asdict(), "after": after, "count": limit})
     return [_series(place.stream, key, _known(summary).total) for key, summary in rows]
 
 

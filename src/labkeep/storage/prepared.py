@@ -7,16 +7,18 @@ for each column that has to be converted.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import Boolean, ClauseElement, Connection, CursorResult, Dialect, Table, insert
+from sqlalchemy import Boolean, ClauseElement, Connection, Dialect, Select, Table, UpdateBase, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from labkeep.storage import column_types as types
@@ -109,6 +111,24 @@ def decode_rows(rows: Sequence[Sequence[Any]], decoders: Sequence[Converter | No
     return zip(*converted, strict=True)
 
 
+# --- to the driver ----------------------------------------------------------------------------------------------------
+
+
+def send(connection: Connection, text: str, values: Sequence[Any] = (), *, many: bool = False) -> Any:
+    """Run a text with values as the driver takes them, once or for each of ``many``; the cursor.
+
+    SQLite needs less time for a small statement than SQLAlchemy for handing it over, so there it goes straight to the
+    driver, whose errors are raised as SQLAlchemy would raise them.
+    """
+    if connection.dialect.name != "sqlite":
+        return connection.exec_driver_sql(text, values)
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.executemany(text, values) if many else driver.execute(text, values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True) from error
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -119,18 +139,73 @@ class Prepared:
         compiled: Any = statement.compile(dialect=dialect_of(database))
         self.text = str(compiled)
         self._names = tuple(compiled.positiontup or ())
+        self.types = {name: compiled.binds[name].type for name in self._names}
         self._constants = {
             name: _constant(compiled.binds[name], database) for name in self._names if not compiled.binds[name].required
         }
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
         """All rows, as the driver gives them."""
-        return self.execute(connection, values).fetchall()
+        found: Sequence[Any] = self.execute(connection, values).fetchall()
+        return found
 
-    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run a statement that gives no rows."""
-        known = {**self._constants, **values}
-        return connection.exec_driver_sql(self.text, tuple([known[name] for name in self._names]))
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        """Run a statement; its cursor."""
+        known = {**self._constants, **values} if self._constants else values
+        return send(connection, self.text, tuple([known[name] for name in self._names]))
+
+
+class Ready:
+    """A statement that takes and gives values as entities have them, made once for each database."""
+
+    def __init__(self, statement: Select[Any] | UpdateBase) -> None:
+        self._statement = statement
+        self._made: dict[str, _Made] = {}
+
+    def rows(self, tx: Sender, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows that it gives."""
+        made = self._made.get(tx.database) or self._make(tx.database)
+        found = made.prepared.execute(tx.connection, made.raw(values)).fetchall()
+        return list(decode_rows(found, made.decoders)) if found else []
+
+    def first(self, tx: Sender, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The first of them, or None."""
+        found = self.rows(tx, values)
+        return found[0] if found else None
+
+    def do(self, tx: Sender, values: Mapping[str, Any]) -> None:
+        """Run it for what it does."""
+        made = self._made.get(tx.database) or self._make(tx.database)
+        made.prepared.execute(tx.connection, made.raw(values))
+
+    def _make(self, database: str) -> _Made:
+        prepared = Prepared(self._statement, database)
+        encoders = {name: encode for name, type in prepared.types.items() if (encode := encoder(type, database))}
+        decoders = [decoder(type, database) for type in _given(self._statement)]
+        made = self._made[database] = _Made(prepared, encoders, decoders)
+        return made
+
+
+class Sender(Protocol):
+    """As much of a transaction as a statement needs."""
+
+    connection: Connection
+    database: str
+
+
+class _Made(NamedTuple):
+    prepared: Prepared
+    encoders: Mapping[str, Converter]
+    decoders: Sequence[Converter | None]
+
+    def raw(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.encoders[name](value) if name in self.encoders else value for name, value in values.items()}
+
+
+def _given(statement: Select[Any] | UpdateBase) -> list[TypeEngine[Any]]:
+    if isinstance(statement, Select):
+        return [column.type for column in statement.selected_columns]
+    return [column["type"] for column in statement.returning_column_descriptions]
 
 
 class Shelf:
@@ -180,7 +255,7 @@ class Bulk:
             column if encode is None else map(encode, column)
             for column, encode in zip(columns, self._encoders, strict=True)
         )
-        connection.exec_driver_sql(self.text, list(zip(*encoded, strict=True)))
+        send(connection, self.text, list(zip(*encoded, strict=True)), many=True)
 
 
 def _upsert(table: Table[Any], names: tuple[str, ...], database: str) -> Any:

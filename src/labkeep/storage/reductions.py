@@ -12,6 +12,9 @@ import numpy.typing as npt
 from labkeep.core.columns import STEP, TIMESTAMP, Batch
 from labkeep.storage.series import Indices, Series, Table
 
+FEW = 16
+"""Numbers of a key up to which plain Python is faster."""
+
 
 class Summary(msgspec.Struct, frozen=True):
     """What is known of one key over some rows.
@@ -89,6 +92,8 @@ def _summary(series: Series, table: Table) -> Summary:
     known = Summary(len(series.values), _item(series.values[-1]), int(table.steps[last_row]))
     if not len(rows):
         return known
+    if len(rows) <= FEW:
+        return _of_few(known, numbers.tolist())
     nan = np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(0, bool)
     nan_count = int(np.count_nonzero(nan))
     ordered = numbers[~nan] if nan_count else numbers
@@ -98,6 +103,20 @@ def _summary(series: Series, table: Table) -> Summary:
         min=ordered.min().item() if len(ordered) else None,
         max=ordered.max().item() if len(ordered) else None,
         nan_count=nan_count,
+    )
+
+
+def _of_few(known: Summary, numbers: list[float]) -> Summary:
+    """The same without numpy, which takes longer to call than a few numbers take to look at."""
+    ordered = [number for number in numbers if number == number]
+    return Summary(
+        known.count,
+        known.last,
+        known.last_step,
+        numbers[0],
+        min(ordered, default=None),
+        max(ordered, default=None),
+        len(numbers) - len(ordered),
     )
 
 

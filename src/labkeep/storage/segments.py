@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import SEEK_END, BytesIO, RawIOBase
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -103,17 +103,49 @@ def read(
     ``keys`` None is every column, otherwise ``_step`` and those of the keys that it has. Reads the columns and the row
     groups that it needs and no others. Raises Corrupt for what is not a segment or fails its checksums.
     """
-    try:
-        arrow = _read_arrow(source, keys, first_step, last_step)
-        offsets, table = _from_arrow(arrow)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the file system's or the network's trouble: says nothing about the data
-        raise Corrupt(f"a segment of history cannot be read: {error}; run `labkeep check`") from None
-    kept = rows_between(table.steps, first_step, last_step)
-    if len(kept) != len(table):
-        offsets, table = offsets[kept], table.take(kept)
-    return list(_stretches(offsets, table))
+    with _reading(), _opened(source) as file:
+        group = _from_arrow(_columns(file, keys, _layout(file).groups(first_step, last_step)))
+    return between([group], first_step, last_step)
+
+
+class Layout(NamedTuple):
+    """The row groups of a segment: the range of steps of each, None where it is not known."""
+
+    steps: tuple[tuple[int, int] | None, ...]
+
+    def groups(self, first_step: int | None, last_step: int | None) -> list[int]:
+        """Numbers of those that may have a step in the range, both ends included."""
+        return [number for number, span in enumerate(self.steps) if _overlaps(span, first_step, last_step)]
+
+
+def _overlaps(span: tuple[int, int] | None, first_step: int | None, last_step: int | None) -> bool:
+    return span is None or (
+        (first_step is None or span[1] >= first_step) and (last_step is None or span[0] <= last_step)
+    )
+
+
+def layout(source: Source) -> Layout:
+    """The row groups of a segment. Raises Corrupt."""
+    with _reading(), _opened(source) as file:
+        return _layout(file)
+
+
+def read_group(source: Source, keys: Collection[str] | None, number: int) -> tuple[Indices, Table]:
+    """(row numbers, rows) of one row group. Raises Corrupt."""
+    with _reading(), _opened(source) as file:
+        return _from_arrow(_columns(file, keys, [number]))
+
+
+def between(groups: Iterable[tuple[Indices, Table]], first_step: int | None, last_step: int | None) -> list[Part]:
+    """The rows of row groups with a step in the range, in stretches without gap."""
+    parts: list[Part] = []
+    for offsets, table in groups:
+        kept = rows_between(table.steps, first_step, last_step)
+        if len(kept) == len(table):
+            parts += _stretches(offsets, table)
+        elif len(kept):
+            parts += _stretches(offsets[kept], table.take(kept))
+    return parts
 
 
 # --- writing
@@ -235,30 +267,37 @@ def _to_array(series: Series, type_: ColumnType, rows: int) -> pa.Array:
 # --- reading
 
 
-def _read_arrow(
-    source: Source, keys: Collection[str] | None, first_step: int | None, last_step: int | None
-) -> pa.Table:
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's or the network's trouble: says nothing about the data
+        raise Corrupt(f"a segment of history cannot be read: {error}; run `labkeep check`") from None
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[pq.ParquetFile]:
     _check_footer(source)
     opened: Any = pa.BufferReader(source) if isinstance(source, bytes) else source
     with pq.ParquetFile(opened, page_checksum_verification=True) as file:
-        names = file.schema_arrow.names
-        if not {OFFSET, STEP} <= set(names):
+        if not {OFFSET, STEP} <= set(file.schema_arrow.names):
             raise Corrupt(f"a segment of history must have the columns {OFFSET} and {STEP}; run `labkeep check`")
-        wanted = [name for name in names if keys is None or name in (OFFSET, STEP) or name in keys]
-        step = file.schema_arrow.get_field_index(STEP)
-        groups = [
-            index
-            for index in range(file.metadata.num_row_groups)
-            if _may_hold(file.metadata.row_group(index).column(step).statistics, first_step, last_step)
-        ]
-        # pyarrow takes `a` for the prefix of `a.b` too, hence the select.
-        return file.read_row_groups(groups, columns=wanted, use_threads=False).select(wanted)
+        yield file
 
 
-def _may_hold(statistics: Any, first_step: int | None, last_step: int | None) -> bool:
-    if statistics is None or not statistics.has_min_max:
-        return True
-    return (first_step is None or statistics.max >= first_step) and (last_step is None or statistics.min <= last_step)
+def _layout(file: pq.ParquetFile) -> Layout:
+    step = file.schema_arrow.get_field_index(STEP)
+    found = (file.metadata.row_group(number).column(step).statistics for number in range(file.metadata.num_row_groups))
+    return Layout(tuple((one.min, one.max) if one is not None and one.has_min_max else None for one in found))
+
+
+def _columns(file: pq.ParquetFile, keys: Collection[str] | None, groups: list[int]) -> pa.Table:
+    names = file.schema_arrow.names
+    wanted = [name for name in names if keys is None or name in (OFFSET, STEP) or name in keys]
+    # pyarrow takes `a` for the prefix of `a.b` too, hence the select.
+    return file.read_row_groups(groups, columns=wanted, use_threads=False).select(wanted)
 
 
 def _from_arrow(arrow: pa.Table) -> tuple[Indices, Table]:

@@ -155,6 +155,16 @@ def empty() -> Table:
     return Table(0, {STEP: Series("i8", None, np.empty(0, DTYPES["i8"]))})
 
 
+def table_bytes(table: Table) -> int:
+    """About how much memory a table takes."""
+    return sum(_series_bytes(series) for series in table.columns.values())
+
+
+def _series_bytes(series: Series) -> int:
+    own = len(json_values.pack(series.values.tolist())) * 4 if series.type == "json" else series.values.nbytes
+    return own + (0 if series.at is None else series.at.nbytes)
+
+
 def concat(tables: Sequence[Table]) -> Table:
     """The rows of all tables, in order. A key that differs in type gets the narrowest type that holds it exactly."""
     if len(tables) == 1:

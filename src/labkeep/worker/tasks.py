@@ -19,7 +19,6 @@ from labkeep.operations import (
     checkpoints,
     encryption,
     history,
-    history_files,
     jobs,
     purges,
     removal_purges,
@@ -27,6 +26,7 @@ from labkeep.operations import (
     upkeep,
 )
 from labkeep.operations.jobs import Turn
+from labkeep.storage.recent import RECENT
 from labkeep.worker import evidence, expiry, policies, telling
 from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
@@ -56,7 +56,7 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
         turn = _turn(store, job, progress, removed)
         if turn is not None:
             return turn
-    history_files.forget(actor.organization_id)
+    RECENT.forget(actor.organization_id)
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
     sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
     given_back = store.database.reclaim().result()
@@ -84,7 +84,7 @@ def purge_removal(store: Store, job: Job, progress: Progress) -> Json:
     step = removal_purges.Step(job.payload["removal_id"])
     if not removal_purges.clear(store, actor, step):
         return {"removal_id": step.removal_id}
-    history_files.forget(actor.organization_id)
+    RECENT.forget(actor.organization_id)
     progress.keep()
     sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
     given_back = store.database.reclaim().result()

@@ -15,9 +15,10 @@ from labkeep.core.access import Actor
 from labkeep.core.commands import ItemVerb
 from labkeep.core.entities import Run
 from labkeep.dialects.wandb import DIALECT
-from labkeep.operations import Store, deletions, history, history_files, run_searches
+from labkeep.operations import Store, deletions, history, run_searches
 from labkeep.operations.run_searches import FindRun
 from labkeep.server import make_worker
+from labkeep.storage.recent import RECENT
 
 ANNOUNCE = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { bucket { id } } }"
 PARQUET = """query RunParquetHistory { project(name: "p") { run(name: "r1") { parquetHistory(liveKeys: ["_step"]) {
@@ -169,10 +170,11 @@ def test_a_link_ends_with_its_run_and_nothing_of_it_is_kept(api: TestClient, sto
     seal(store, admin)
     (url,) = ask(api)["parquetUrls"]
     assert get(api, url).status_code == 200
+    assert RECENT.keys(admin.organization_id)
     run = stored(store, admin)
     store.database.write(deletions.trash_item, admin, ItemVerb(id=run.id))
     assert api.get("/storage/" + url.partition("/storage/")[2]).status_code == 410
     store.database.write(deletions.purge_item, admin, ItemVerb(id=run.id))
     make_worker(store).run_all()
     assert api.get("/storage/" + url.partition("/storage/")[2]).status_code == 410
-    assert not history_files.kept(admin.organization_id)
+    assert not RECENT.keys(admin.organization_id)

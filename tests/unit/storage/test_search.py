@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import CreateProject, ListProjects, ListRuns, UpdateProject
@@ -113,24 +112,25 @@ def test_without_a_project_there_is_no_index_to_follow(store: Store, actor: Acto
 
 def explained(store: Store, actor: Actor, command: ListRuns) -> list[str]:
     """What SQLite says it will do for each statement of a list, beside transactions."""
-    asked: list[tuple[str, Any]] = []
+    asked: list[str] = []
     database = store.database
     assert isinstance(database, Sqlite)
 
-    def listen(_c: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if statement.startswith("SELECT"):
-            asked.append((statement, parameters))
+    def traced(tx: Tx, actor: Actor, command: ListRuns) -> None:
+        driver: Any = tx.connection.connection.driver_connection
+        driver.set_trace_callback(asked.append)
+        try:
+            runs.list_(tx, actor, command)
+        finally:
+            driver.set_trace_callback(None)
 
-    event.listen(database.reading, "before_cursor_execute", listen)
-    try:
-        database.read(runs.list_, actor, command)
-    finally:
-        event.remove(database.reading, "before_cursor_execute", listen)
+    database.read(traced, actor, command)
     with database.reading.connect() as connection:
         return [
             row[3]
-            for statement, parameters in asked
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            for statement in asked
+            if statement.startswith("SELECT")
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
         ]
 
 

@@ -21,7 +21,7 @@ from labkeep.core.columns import STEP, TIMESTAMP, Batch, Row, from_rows
 from labkeep.core.entities import Json
 from labkeep.core.errors import Invalid
 from labkeep.dialects.wandb.translate import DIALECT, parse_object
-from labkeep.http.wire import answer, read_body, run
+from labkeep.http.wire import INLINE_BYTES, answer, read_body, run
 from labkeep.operations import sessions
 from labkeep.operations.history import prepare_batch
 from labkeep.operations.sessions import Delivery
@@ -61,7 +61,10 @@ async def receive(request: Request) -> Response:
     """POST /files/{entity}/{project}/{run}/file_stream."""
     body = await read_body(request)
     project, handle = request.path_params["project"], request.path_params["run"]
-    delivery = await asyncio.to_thread(prepare, body, project, handle)
+    if len(body) <= INLINE_BYTES:
+        delivery = prepare(body, project, handle)
+    else:
+        delivery = await asyncio.to_thread(prepare, body, project, handle)
     delivered = await run(request, sessions.deliver, delivery, writes=True)
     return answer({"stopped": True} if delivered.stop else {})
 
