@@ -21,6 +21,15 @@ Model = dict[str, Any]
 PROJECT = "faults"
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "row": {"ids": ["part"]},
+    "metric": {"ref": "part", "stream": "parts"},
+    "file": {"ref": "part.txt"},
+    "console": {},
+}
+"""What is removed of a run, and how it is named."""
+
+
 def empty() -> Model:
     return {"runs": {}, "documents": {}, "artifacts": {}, "environments": {}}
 
@@ -35,6 +44,8 @@ class Workload:
         self.before, self.after = empty(), empty()
         self.acknowledged = 0
         self.ids: dict[str, str] = {}
+        self.parted: list[str] = []
+        """Words of parts that were certainly purged."""
 
     def run(self) -> bool:
         """Everything; False when the server was lost on the way."""
@@ -82,6 +93,11 @@ class Workload:
             yield lambda n=number: self._document(f"document-{n}")
             yield lambda n=number: self._artifact(f"artifact-{n}")
             yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self._add_parts(f"kept-{n}")
+            yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self._remove_parts(f"kept-{n}")
+            yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self._parted(f"kept-{n}")
             yield lambda n=number: self._trash(f"kept-{n}")
             yield lambda n=number: self._restore(f"kept-{n}")
             yield lambda n=number: self._trash(f"doomed-{n}")
@@ -165,6 +181,47 @@ class Workload:
     def _purge(self, name: str) -> None:
         self._write(lambda: self.client.runs.purge(self.ids[name]), lambda m: m["runs"].pop(name))
 
+    def _add_parts(self, name: str) -> None:
+        """A row, a file, a metric and console lines that say a word which nothing else says."""
+        c, id, said = self.client, self.ids[name], self.word(f"part-of-{name}")
+        self._rows(name, {"part": {"input": said}})
+        self._write(lambda: c.files.upload(id, "part.txt", said.encode()), self._file(name, "part.txt", said.encode()))
+        rows = [{"_step": n, "part": f"{said} {n}", "kept": n} for n in range(8)]
+        self._write(lambda: c.runs.append_history(id, rows, stream="parts", offset=0), lambda _: None)
+        lines = [{"_step": n, "line": said} for n in range(3)]
+        self._write(lambda: c.runs.append_history(id, lines, stream="console", offset=0), lambda _: None)
+
+    def _remove_parts(self, name: str) -> None:
+        for part, wanted in PARTS.items():
+            self._remove_part(name, part, wanted)
+
+    def _remove_part(self, name: str, part: str, wanted: dict[str, Any]) -> None:
+        c, id = self.client, self.ids[name]
+
+        def change(model: Model) -> None:
+            run = model["runs"][name]
+            (run["rows"] if part == "row" else run["files"]).pop({"row": "part", "file": "part.txt"}.get(part), None)
+
+        removal = self._write(lambda: c.removals.remove(id, part, **wanted), change)
+        back = self._write(lambda: c.removals.restore(removal.id), self._add_part(name, part))
+        assert back.state == "restored"
+        removal = self._write(lambda: c.removals.remove(id, part, **wanted), change)
+        self._write(lambda: c.removals.purge(removal.id), lambda _: None)
+
+    def _add_part(self, name: str, part: str) -> Callable[[Model], None]:
+        said = self.word(f"part-of-{name}")
+
+        def change(model: Model) -> None:
+            if part == "row":
+                model["runs"][name]["rows"]["part"] = {"input": said}
+            elif part == "file":
+                model["runs"][name]["files"]["part.txt"] = said.encode()
+
+        return change
+
+    def _parted(self, name: str) -> None:
+        self.parted.append(self.word(f"part-of-{name}"))
+
     # --- afterwards
 
     def finish(self, client: Labkeep) -> None:
@@ -174,6 +231,8 @@ class Workload:
             if run.name.startswith("doomed"):
                 client.runs.trash(run.id, on_running="stop")
                 client.runs.purge(run.id)
+        for removal in [*client.removals.list(state="trashed")]:
+            client.removals.purge(removal.id)
         wait_for_jobs(client)
 
 
