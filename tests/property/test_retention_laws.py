@@ -11,7 +11,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from labkeep.core.filters import evaluate
-from labkeep.core.retention import Decision, Subject, describe, group_of, plan, plan_together, protection, selecting
+from labkeep.core.retention import (
+    Decision,
+    Judge,
+    Subject,
+    describe,
+    group_of,
+    plan,
+    plan_together,
+    protection,
+    selecting,
+)
 from labkeep.core.terms import Action, Best, Terms, parse, printed
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -235,6 +245,19 @@ def _is_selected(terms: Terms, subject: Subject) -> bool:
         name: getattr(subject, name) for name in ("created_at", "updated_at", "finished_at", "type", "status", "bytes")
     }
     return evaluate(selecting(msgspec.structs.replace(terms, q=""), NOW), values.get)
+
+
+@given(policies(), inventories())
+def test_deciding_in_few_words_decides_the_same(terms: Terms, inventory: list[Subject]) -> None:
+    judge = Judge(terms, NOW)
+    selected = [subject for subject in inventory if judge.selects(subject)]
+    for subject in selected:
+        judge.ranks.add(subject)
+    for subject in selected:
+        full, short = judge.decide(subject), judge.decide_selected(subject)
+        assert (short.action, short.shields) == (full.action, full.shields)
+        assert short.reasons
+        assert full.action != Action.keep or short == full
 
 
 @given(policies())

@@ -198,17 +198,19 @@ class Ranks:
 
     def __init__(self, terms: Terms, *, most: int = MAX_PLACES) -> None:
         self._terms, self._most = terms, most
-        self._sizes = {"keep_last": terms.keep_last or 0, "keep_best": terms.keep_best.count if terms.keep_best else 0}
+        sizes = {"keep_last": terms.keep_last or 0, "keep_best": terms.keep_best.count if terms.keep_best else 0}
+        self._sizes = {rule: size for rule, size in sizes.items() if size}
         self._heaps: dict[tuple[str, _Group], list[_Key]] = defaultdict(list)
         self._places = 0
         self._sorted = False
 
     def add(self, subject: Subject) -> None:
         """Rank one more object. TooLarge when there are more groups than can be kept in mind."""
+        group = group_of(self._terms, subject)
         for rule, size in self._sizes.items():
             key = self._key(rule, subject)
             if key is not None:
-                self._push(self._heaps[rule, group_of(self._terms, subject)], size, key)
+                self._push(self._heaps[rule, group], size, key)
 
     def _push(self, heap: list[_Key], size: int, key: _Key) -> None:
         if len(heap) == size:
@@ -223,8 +225,6 @@ class Ranks:
             )
 
     def _key(self, rule: str, subject: Subject) -> _Key | None:
-        if not self._sizes[rule]:
-            return None
         if rule == "keep_last":
             return (0.0, subject.created_at, subject.id)
         best, value = self._terms.keep_best, subject.metric
@@ -234,6 +234,8 @@ class Ranks:
 
     def place(self, rule: str, subject: Subject) -> Place | None:
         """Where ``subject`` stands by ``keep_last`` or ``keep_best``; None when it is not among those kept."""
+        if rule not in self._sizes:
+            return None
         if not self._sorted:
             for heap in self._heaps.values():
                 heap.sort()
@@ -243,6 +245,17 @@ class Ranks:
         if key is None or not kept or key < kept[0]:
             return None
         return Place(len(kept) - bisect_left(kept, key), len(kept))
+
+    def keeps(self, subject: Subject) -> bool:
+        """Whether it has a place."""
+        if not self._sizes:
+            return False
+        group = group_of(self._terms, subject)
+        for rule in self._sizes:
+            key, kept = self._key(rule, subject), self._heaps.get((rule, group))
+            if key is not None and kept and key >= kept[0]:  # the least comes first, in a heap and once sorted
+                return True
+        return False
 
     def last_kept(self, rule: str, subject: Subject) -> float | None:
         """The value that is just kept in the group of ``subject``."""
@@ -299,6 +312,8 @@ class Judge:
         self._conditions = _Conditions(terms, now)
         self._within = terms.duration("keep_within")
         self._floor = terms.duration("minimum_keep")
+        self._removes = terms.action != Action.keep and not terms.is_empty
+        self._tagged = frozenset(terms.keep_tagged)
 
     def selects(self, subject: Subject) -> bool:
         """Whether the conditions select it: then it takes part in ranks."""
@@ -322,6 +337,20 @@ class Judge:
         if kept:
             return Decision(subject.id, subject.kind, Action.keep, kept, shields)
         return Decision(subject.id, subject.kind, self.terms.action, (*why, *self._outranked(subject)))
+
+    def decide_selected(self, subject: Subject) -> Decision:
+        """The same, in few words, of what is known to be selected: for those who count, and show nothing."""
+        if self._removes and self._is_free(subject):
+            return Decision(subject.id, subject.kind, self.terms.action, _GOES)
+        return self.decide(subject)
+
+    def _is_free(self, subject: Subject) -> bool:
+        if subject.held or subject.locked or subject.running or (subject.bound and self.terms.keep_bound):
+            return False
+        age = self.now - subject.created_at
+        if (self._floor is not None and age < self._floor) or (self._within is not None and age <= self._within):
+            return False
+        return self._tagged.isdisjoint(subject.tags) and not self.ranks.keeps(subject)
 
     def floor(self, subject: Subject) -> tuple[Reason, ...]:
         """Why ``minimum_keep`` keeps it, which asks for no condition but the kind."""
@@ -365,6 +394,9 @@ class Judge:
             yield Reason("keep_best", f"{text} {in_its_group(terms)} has {last:g}")
         if terms.keep_tagged:
             yield Reason("keep_tagged", f"it is not tagged {any_of(terms.keep_tagged)}")
+
+
+_GOES = (Reason("selected", "the conditions select it, and no rule keeps it"),)
 
 
 def protection(subject: Subject, *, bound: bool = True) -> tuple[Reason, ...]:

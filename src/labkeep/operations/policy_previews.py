@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -63,8 +63,15 @@ def _preview(tx: Tx, actor: Actor, look: Look, shown: _Shown) -> PolicyPreview:
     for kind in row_retention.owner_kinds(look.terms):
         require(actor, f"{kind}.read")
     tally, items, last, cursor = _Tally(), list[PolicyDecision](), RowPosition(0, "", ""), None
-    decided = row_retention.decided if look.terms.about_rows else _decided
-    for subject, decision, at in decided(tx, actor, look, shown.start):
+
+    def explain() -> bool:
+        return len(items) < shown.limit
+
+    if look.terms.about_rows:
+        found = row_retention.decided(tx, actor, look, shown.start)
+    else:
+        found = _decided(tx, actor, look, shown.start, explain)
+    for subject, decision, at in found:
         tally.add(subject, decision)
         if not _is_shown(decision, shown.show):
             continue
@@ -79,12 +86,13 @@ def _preview(tx: Tx, actor: Actor, look: Look, shown: _Shown) -> PolicyPreview:
 
 
 def _decided(
-    tx: Tx, actor: Actor, look: Look, start: RowPosition | None
+    tx: Tx, actor: Actor, look: Look, start: RowPosition | None, explain: Callable[[], bool]
 ) -> Iterator[tuple[Subject, Decision, RowPosition]]:
     known = survey(tx, actor, look)
     begin = None if start is None else Position(start.place, start.owner_id)
     for batch, end in inventory.batches(tx, actor, known.view.reach, begin):
-        for subject, decision in zip(batch, decide(tx, actor, known, batch, looking=True), strict=True):
+        decisions = decide(tx, actor, known, batch, looking=True, explain=explain())
+        for subject, decision in zip(batch, decisions, strict=True):
             yield subject, decision, RowPosition(end.place, subject.id, "")
 
 

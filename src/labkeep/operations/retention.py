@@ -75,10 +75,16 @@ def _view(tx: Tx, actor: Actor, name: str, reach: Reach) -> View:
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def decide(tx: Tx, actor: Actor, known: Survey, subjects: Sequence[Subject], *, looking: bool) -> list[Decision]:
-    """What becomes of ``subjects``, which the policy's conditions select; holds and other policies included."""
+def decide(
+    tx: Tx, actor: Actor, known: Survey, subjects: Sequence[Subject], *, looking: bool, explain: bool = False
+) -> list[Decision]:
+    """What becomes of ``subjects``, which the policy's conditions select; holds and other policies included.
+
+    ``explain``: somebody wants to read why something goes.
+    """
     judge = known.view.judge
-    decisions = {subject.id: judge.decide(subject) for subject in subjects}
+    first = judge.decide if explain else judge.decide_selected
+    decisions = {subject.id: first(subject) for subject in subjects}
     going = [subject for subject in subjects if decisions[subject.id].action != Action.keep]
     for subject in _guarded(tx, actor, judge.terms, going, looking=looking):
         decisions[subject.id] = judge.decide(subject)
