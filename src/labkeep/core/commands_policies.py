@@ -183,7 +183,7 @@ class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, dict[str, int]]
     """Objects by what became of them, and by kind."""
     body: Json
-    """bytes, deletions and jobs (ids), considered, kept, blocked with reasons (the first hundred), duration_s, note."""
+    """bytes, deletions, removals and jobs (ids), considered, kept, blocked with reasons (the first hundred), duration_s, note."""
     created_at: datetime
     finished_at: datetime | None = None
 

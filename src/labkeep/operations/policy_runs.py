@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import Apply, Outcome, RowIn, Selection, WriteRows
+from labkeep.core.commands import Apply, Outcome, Selection
 from labkeep.core.commands_policies import Policy, PolicyReport, PolicyRun, RunPolicy
 from labkeep.core.deletion import Origin
 from labkeep.core.entities import Json, Project
 from labkeep.core.errors import Gone, NotFound, Stale
 from labkeep.core.lifecycle import LIVE, Role
+from labkeep.core.removals import Part, Remove
 from labkeep.core.retention import Subject
 from labkeep.core.terms import ROW, Action
-from labkeep.operations import deletions, row_retention, rows
+from labkeep.operations import deletions, removals, row_retention
 from labkeep.operations.policies import require_write
 from labkeep.operations.purges import system
 from labkeep.operations.retention import Look, Survey, View, decide
@@ -160,7 +161,16 @@ def _give_up(tx: Tx, organization_id: str, report_id: str, note: str) -> None:
         store.change_report(tx, organization_id, report_id, state="failed", body=body, finished_at=tx.now)
 
 
-_EMPTY: Json = {"bytes": 0, "deletions": [], "jobs": [], "blocked": 0, "blocked_items": [], "considered": 0, "kept": 0}
+_EMPTY: Json = {
+    "bytes": 0,
+    "deletions": [],
+    "removals": [],
+    "jobs": [],
+    "blocked": 0,
+    "blocked_items": [],
+    "considered": 0,
+    "kept": 0,
+}
 
 
 class Ended(NamedTuple):
@@ -301,8 +311,13 @@ def _check_ranks(tx: Tx, actor: Actor, view: View, going: Sequence[Subject]) -> 
 
 def _order(policy: Policy, action: str, going: Sequence[Subject]) -> Apply:
     selection = Selection(ids=[subject.id for subject in going])
-    reason, ticket = f"policy {policy.name}", f"policy:{policy.id}"
+    reason, ticket = _because(policy)
     return Apply(verb=action, selection=selection, background=False, reason=reason, ticket=ticket)
+
+
+def _because(policy: Policy) -> tuple[str, str]:
+    """Reason and ticket of all that a policy does."""
+    return f"policy {policy.name}", f"policy:{policy.id}"
 
 
 def _add_to_report(tx: Tx, policy: Policy, report: PolicyReport, outcome: Outcome, size: int) -> None:
@@ -334,9 +349,12 @@ def remove_rows(tx: Tx, actor: Actor, some: SomeRows) -> int | None:
     inventory.lock(tx, actor, [some.owner_id])
     going = row_retention.still_going(tx, actor, some.run.look, some.owner_id, some.ids)
     if going:
-        rows.write(tx, actor, WriteRows(id=some.owner_id, rows=[RowIn(id=id, delete=True) for id in going]))
-        done = Outcome(verb=str(Action.trash), counts={ROW: len(going)})
-        _add_to_report(tx, policy, report, done, sum(going.values()))
+        reason, ticket = _because(policy)
+        asked = Remove(id=some.owner_id, part=Part.row, ids=list(going), reason=reason, ticket=ticket)
+        removal = removals.remove(tx, actor, asked)
+        body = report.body | {"removals": [*report.body["removals"], removal.id]}
+        done = Outcome(verb=str(Action.trash), counts={ROW: removal.count})
+        _add_to_report(tx, policy, msgspec.structs.replace(report, body=body), done, sum(going.values()))
     return len(going)
 
 

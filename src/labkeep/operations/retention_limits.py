@@ -141,8 +141,6 @@ def _kept_for(terms: Terms) -> str:
 def _purged_after(terms: Terms, grace: int) -> str:
     if terms.action == Action.purge:
         return "at once"
-    if terms.action == Action.trash and terms.about_rows:
-        return ""
     return (
         f"{_days(grace)} in the trash" if terms.action == Action.trash and not terms.is_empty else "not by this policy"
     )

@@ -60,6 +60,7 @@ from labkeep.operations import (
     policy_previews,
     policy_runs,
     projects,
+    removals,
     retention,
     retention_limits,
     row_retention,
@@ -634,6 +635,8 @@ def test_old_rows_go_and_means_are_counted_again(lab: Lab) -> None:
     assert (report.counts, report.body["kept"]) == ({"trash": {"row": 2}}, 2)
     assert (rows_of(lab, run), rows_of(lab, other)) == ({"c"}, {"a", "b"})
     assert lab.ask(rows.stats, Get(id=run)).scores == {"exact": 1.0}
+    removal = lab.ask(removals.get, Get(id=report.body["removals"][0]))
+    assert (removal.count, removal.reason, removal.item_id) == (2, "policy logs", run)
     assert lab.work(policy).counts == {}
 
 
