@@ -154,7 +154,7 @@ def _locked(candidate: Candidate) -> str:
 
 def _running(candidate: Candidate) -> str:
     started = [dependent.name for dependent in candidate.dependents if dependent.type == RUNNING_RUN]
-    if started:
+    if started and not is_running(candidate):
         named = ", ".join(started[:5]) + (f" and {len(started) - 5} more" if len(started) > 5 else "")
         return f"is being executed by run {named}: stop it first, or pass on_running=stop"
     what = "is running: cannot be trashed; stop it first, or pass on_running=stop"

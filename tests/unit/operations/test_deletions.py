@@ -794,7 +794,7 @@ def test_restoring_onto_a_taken_name_offers_another(lab: Lab) -> None:
 def test_two_that_would_come_back_under_one_name_do_not(lab: Lab) -> None:
     made = [lab.project(name) for name in ("a", "b")]
     outcome = lab.trash(*made)
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Invalid, match="2 projects would come back as 'same'"):
         lab.restore(outcome.deletion_id, names={item.id: "same" for item in made})
     assert {lab.state(item) for item in made} == {State.trashed}
 
