@@ -52,7 +52,11 @@ def get(tx: Tx, actor: Actor, command: Get) -> Job:
 
 # --- control ----------------------------------------------------------------------------------------------------------
 
-CONTROLS: dict[str, tuple[str, ...]] = {"apply": ("pause", "cancel"), "purge": ("pause",)}
+CONTROLS: dict[str, tuple[str, ...]] = {
+    "apply": ("pause", "cancel"),
+    "purge": ("pause",),
+    "policy": ("pause", "cancel"),
+}
 """What can be asked of the jobs of each task. What a purge has removed does not come back: it can only wait."""
 
 

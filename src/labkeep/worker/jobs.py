@@ -83,6 +83,11 @@ class Progress:
         self.done = lease.job.done
 
     @property
+    def job(self) -> Job:
+        """The job, as it was when the worker took it."""
+        return self._lease.job
+
+    @property
     def speed(self) -> float:
         """Items a second since this turn began."""
         return self._count / max(time.monotonic() - self._started, 1e-6)

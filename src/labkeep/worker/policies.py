@@ -13,6 +13,8 @@ from labkeep.core.entities import Job, Json
 from labkeep.core.errors import Conflict, Gone, LabkeepError, NotFound, Refused, Stale
 from labkeep.core.faults import reach
 from labkeep.operations import Store, policy_runs, retention, row_retention
+from labkeep.operations import jobs as job_operations
+from labkeep.operations.jobs import Turn
 from labkeep.operations.policy_runs import Blocked, Ended, Found, Run, Search, Some, SomeRows, Step, actor_of
 from labkeep.operations.retention import Survey
 from labkeep.operations.row_retention import RowSearch
@@ -30,6 +32,14 @@ class Changed(Exception):
     """The policy was edited or removed while it ran: the rest is not what it says any more."""
 
 
+class Interrupted(Exception):
+    """The job's owner wants it to pause, or to end."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+
 class Pass(NamedTuple):
     """What one walk over everything came to."""
 
@@ -39,7 +49,7 @@ class Pass(NamedTuple):
     freed_later: bool = False
 
 
-def policy(store: Store, job: Job, progress: Progress) -> Json:
+def policy(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Run one policy to its end."""
     actor = jobs.actor_of(job)
     run = store.database.write(policy_runs.begin, actor, Step(job.payload["policy_id"], job.id))
@@ -54,6 +64,11 @@ def policy(store: Store, job: Job, progress: Progress) -> Json:
             considered, kept = considered + last.considered, kept + last.kept
     except Changed:
         note = "the policy was changed while it ran: the rest is left to its next run"
+    except Interrupted as interrupted:
+        if interrupted.wanted == "pause":
+            return Turn("paused")
+        report = store.database.write(policy_runs.finish, actor, Ended(run, considered, kept, "cancelled"))
+        return Turn("cancelled", result={"policy_id": run.policy.id, "report_id": report.id})
     report = store.database.write(policy_runs.finish, actor, Ended(run, considered, kept, note))
     reach("policy.finished")
     return {
@@ -86,6 +101,7 @@ def _walk(store: Store, actor: Actor, run: Run, known: Survey, progress: Progres
     total = Pass()
     start = None
     while True:
+        _heed(store, actor, progress)
         found: Found = store.database.read(policy_runs.next_victims, actor, Search(known, start))
         done = sum(
             _apply(store, actor, Some(run, known, found.ids[at : at + policy_runs.VICTIMS]), progress)
@@ -97,21 +113,28 @@ def _walk(store: Store, actor: Actor, run: Run, known: Survey, progress: Progres
             total.done + done,
             total.freed_later or found.freed_later,
         )
-        progress.keep()
         if found.next is None:
             return total
         start = found.next
+
+
+def _heed(store: Store, actor: Actor, progress: Progress) -> None:
+    """Stop before the next batch when the job's owner wants that."""
+    progress.keep()
+    wanted = store.database.read(job_operations.look_at, actor, progress.job).wanted
+    if wanted != "run":
+        raise Interrupted(wanted)
 
 
 def _settle_rows(store: Store, actor: Actor, run: Run, progress: Progress) -> Pass:
     considered = kept = 0
     start = None
     while True:
+        _heed(store, actor, progress)
         found = store.database.read(row_retention.next_rows, actor, RowSearch(run.look, start))
         considered, kept = considered + found.considered, kept + found.kept
         if found.ids:
             _remove_rows(store, actor, SomeRows(run, found.owner_id, found.ids), progress)
-        progress.keep()
         if found.next is None:
             return Pass(considered, kept)
         start = found.next

@@ -30,6 +30,7 @@ from labkeep.core.commands import (
     WriteRows,
 )
 from labkeep.core.commands_holds import SetHold
+from labkeep.core.commands_jobs import ControlJob
 from labkeep.core.commands_policies import (
     CreatePolicy,
     ListLimits,
@@ -56,6 +57,7 @@ from labkeep.operations import (
     environments,
     files,
     holds,
+    jobs,
     policies,
     policy_previews,
     policy_runs,
@@ -700,3 +702,19 @@ def test_the_newest_versions_of_each_artifact_are_kept(lab: Lab) -> None:
     assert lab.why(policy, versions["data"][0])["keep_bound"] == "something live needs it: alias best"
     assert lab.work(policy).counts == {"trash": {"artifact_version": 3}}
     assert lab.state(versions["model"][2]) == "active"
+
+
+def test_a_run_can_be_paused_and_cancelled(lab: Lab) -> None:
+    ids = [lab.run(40) for _ in range(3)]
+    policy = lab.policy(older_than="30d")
+    worker = make_worker(lab.store)
+    started = lab.do(policy_runs.run, RunPolicy(id=policy.id))
+    lab.do(jobs.pause, ControlJob(id=started.job_id))
+    worker.run_all()
+    assert {lab.state(id) for id in ids} == {"active"}
+    lab.do(jobs.cancel, ControlJob(id=started.job_id))
+    worker.run_all()
+    report = lab.ask(policies.get_report, Get(id=started.report_id))
+    assert (report.state, report.body["note"], report.counts) == ("done", "cancelled", {})
+    assert lab.ask(jobs.get, Get(id=started.job_id)).state == "cancelled"
+    assert {lab.state(id) for id in ids} == {"active"}
