@@ -15,6 +15,7 @@ from labkeep.storage.blobs import Blobs
 from labkeep.storage.blobs_object import SMALL_BYTES
 from labkeep.storage.opening import open_blobs
 from labkeep.testing.blobs import ABSENT, BIG_BYTES, SPACE, BlobsTests, big_pieces, digest_of
+from tests.contract.encrypted_blobs import NamedByContent
 from tests.contract.swift_server import SwiftServer
 
 BUCKET = "blobs"
@@ -55,6 +56,14 @@ class TestS3Blobs(BlobsTests):
     def leave_behind(self, blobs: Blobs) -> int:
         self.client.put_object(Bucket=BUCKET, Key=f"{self.prefix}/_tmp/0123", Body=b"complete and never copied")
         return 1
+
+
+class TestEncryptedS3Blobs(BlobsTests):
+    @pytest.fixture
+    def blobs(self, swift: SwiftServer, prefix: str) -> Iterator[Blobs]:
+        store = NamedByContent(open_blobs(f"s3://{BUCKET}/{prefix}", **swift.options()))
+        yield store
+        store.close()
 
 
 def _keys(swift: SwiftServer, prefix: str) -> list[str]:

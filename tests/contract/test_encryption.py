@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from labkeep.core.commands import AttachFile, CreateProject, CreateRun, RowIn, UpdateProject, WriteRows
+from labkeep.core.commands import (
+    Apply,
+    AttachFile,
+    CreateProject,
+    CreateRun,
+    PurgeDeletion,
+    ReadHistory,
+    RowIn,
+    Selection,
+    UpdateProject,
+    WriteRows,
+)
 from labkeep.core.commands_encryption import GetEncryption
+from labkeep.core.commands_holds import SetHold
 from labkeep.core.commands_rules import SetRules
 from labkeep.core.errors import Conflict, Corrupt, Gone, Invalid, NotFound, Unavailable
-from labkeep.operations import accounts, encryption, encryption_status, files, projects, rows, rules, runs
+from labkeep.operations import (
+    accounts,
+    deletions,
+    encryption,
+    encryption_status,
+    files,
+    history,
+    holds,
+    projects,
+    rows,
+    rules,
+    runs,
+)
 from labkeep.server import rotate_master_key
 from labkeep.settings import Settings
 from labkeep.storage import data_keys, master_key
@@ -99,7 +125,7 @@ def test_a_purge_destroys_the_keys_and_an_old_copy_is_noise(lab: EncryptedLab, t
     assert lab.check() == []
     (receipt,) = table(lab, t.receipts)
     assert receipt["body"]["encryption"] == {"keys_destroyed": 3}
-    assert "overwritten in the database before" in receipt["body"]["method"]["keys"]
+    assert "overwritten in the database, no later than" in receipt["body"]["method"]["keys"]
     # The old bytes with the keys of today: each blob that went opens no more, and each that stayed does.
     names = {path.name for path in (old / "blobs" / lab.actor.organization_id).rglob("*") if path.is_file()}
     live = {owner.replace("-", "") for owner in live_keys(lab)}
@@ -397,3 +423,50 @@ def test_how_much_of_a_project_is_encrypted_can_be_asked(lab: EncryptedLab) -> N
     after = lab.read(encryption_status.get, asked)
     assert (after.encrypt, after.plain_bytes, after.keys) == (True, before.plain_bytes, 3)
     assert all(share.encrypted_bytes for share in after.contents.values())
+
+
+# --- old copies -------------------------------------------------------------------------------------------------------
+
+
+def test_an_old_copy_of_everything_with_the_keys_of_today_shows_only_what_is_live(tmp_path: Path) -> None:
+    lab = EncryptedLab(tmp_path / "data")
+    lab.project()
+    going, staying, document = lab.run("going"), lab.run("staying"), lab.document("going-too")
+    old = lab.copy(tmp_path / "old")
+    lab.purge(going.id, document)
+    actor = lab.actor
+    lab.stop()
+    with closing(sqlite3.connect(old / "labkeep.db")) as connection:
+        connection.execute("ATTACH ? AS today", (str(lab.folder / "labkeep.db"),))
+        connection.execute("DELETE FROM data_keys")
+        connection.execute("INSERT INTO data_keys SELECT * FROM today.data_keys")
+        connection.commit()
+    lab.folder = old
+    lab.start(master_key=MASTER)
+    try:
+        assert lab.actor == actor
+        assert_reads(lab, staying.id, "staying")
+        for read in (lab.history, lab.rows, lab.content):
+            with pytest.raises(Gone, match="was destroyed"):
+                read(going.id)
+        for read in (lab.rows, lab.body):
+            with pytest.raises(Gone, match="was destroyed"):
+                read(document)
+    finally:
+        lab.stop()
+
+
+def test_what_a_hold_keeps_keeps_its_key(lab: EncryptedLab) -> None:
+    lab.project()
+    going, held = lab.run("going"), lab.run("held")
+    applied = lab.write(deletions.apply, Apply(selection=Selection(ids=[going.id, held.id])))
+    lab.write(deletions.purge, PurgeDeletion(id=applied.deletion_id))
+    lab.write(holds.set_, SetHold(matter="a case", ids=[held.id]))
+    lab.worker.run_all()
+    assert going.id not in live_keys(lab)
+    assert held.id in live_keys(lab)
+    lab.stop()
+    lab.start(master_key=MASTER)  # nor does a start destroy it
+    assert held.id in live_keys(lab)
+    found = history.read(lab.store, lab.actor, ReadHistory(id=held.id, stream="history", include="trashed"))
+    assert len(found.table) == 5

@@ -69,22 +69,37 @@ class OfDeletion(msgspec.Struct, frozen=True):
     deletion_id: str
 
 
-def keys_of_deletion(tx: Tx, actor: Actor, command: OfDeletion) -> list[str]:
-    """The next keys of what is being purged that are not destroyed yet."""
-    return data_keys.of_members(tx, actor.organization_id, command.deletion_id, data_keys.BATCH)
-
-
 def count_destroyed(tx: Tx, actor: Actor, command: OfDeletion) -> int:
     """How many keys of the members of a deletion are destroyed."""
     return data_keys.count_destroyed(tx, actor.organization_id, command.deletion_id)
 
 
-def destroy_for(store: Store, actor: Actor, deletion_id: str) -> int:
-    """Destroy the keys of everything that a purge takes: the first of its steps. Answers how many there were."""
-    count = 0
-    while keys := store.database.read(keys_of_deletion, actor, OfDeletion(deletion_id)):
-        count += destroy(store, actor, keys)
-    return count
+class After(NamedTuple):
+    """Where to go on among the keys of a deletion."""
+
+    deletion_id: str
+    key: str | None
+
+
+def destroyed_after(tx: Tx, actor: Actor, at: After) -> list[str]:
+    """The next keys of what was purged with a deletion."""
+    return data_keys.destroyed_of(tx, actor.organization_id, at.deletion_id, at.key, data_keys.BATCH)
+
+
+def key_of_answers(tx: Tx, actor: Actor, _command: None) -> list[str]:
+    """The key of stored answers, while there is one."""
+    return data_keys.of_answers(tx, actor.organization_id)
+
+
+def finish_for(store: Store, actor: Actor, deletion_id: str) -> None:
+    """After a purge has removed its members, and destroyed their keys with them: note that beside the database, and
+    destroy the key of stored answers, which may quote them. May be killed anywhere and run again."""
+    at = After(deletion_id, None)
+    while keys := store.database.read(destroyed_after, actor, at):
+        destroyed_keys.note(store.blobs, actor.organization_id, keys)
+        reach("keys.noted")
+        at = After(deletion_id, keys[-1])
+    destroy(store, actor, store.database.read(key_of_answers, actor, None))
 
 
 def replay(store: Store) -> int:

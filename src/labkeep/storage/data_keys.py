@@ -70,9 +70,14 @@ def has_any(tx: Tx, organization_id: str) -> bool:
     return known
 
 
-def _has_any(tx: Tx, organization_id: str) -> bool:
+def _has_keys(tx: Tx, organization_id: str) -> bool:
+    """As it is now, and not as it is remembered: before something is destroyed."""
     query = select(_k.id).where(_k.organization_id == organization_id).limit(1)
-    if tx.execute(query).first() is not None:
+    return tx.execute(query).first() is not None
+
+
+def _has_any(tx: Tx, organization_id: str) -> bool:
+    if _has_keys(tx, organization_id):
         return True
     w, o = t.workspaces.c, t.organizations.c
     levels = [*tx.execute(select(o.settings).where(o.id == organization_id))]
@@ -346,7 +351,7 @@ def destroy(tx: Tx, organization_id: str, key_ids: Sequence[str]) -> int:
 
 def count_destroyed(tx: Tx, organization_id: str, deletion_id: str) -> int:
     """Keys of members of a deletion that are destroyed."""
-    if not has_any(tx, organization_id):
+    if not _has_keys(tx, organization_id):
         return 0
     m = t.deletion_members.c
     held = and_(m.organization_id == _k.organization_id, m.item_id == _k.owner_id, m.deletion_id == deletion_id)
@@ -354,16 +359,28 @@ def count_destroyed(tx: Tx, organization_id: str, deletion_id: str) -> int:
     return int(tx.execute(query.where(_k.organization_id == organization_id, _k.wrapped.is_(None))).scalar_one())
 
 
-def of_members(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> list[str]:
-    """The next keys that belong to members of a deletion and are not destroyed."""
-    if not has_any(tx, organization_id):
+def destroy_of(tx: Tx, organization_id: str, owner_ids: Sequence[str]) -> int:
+    """Destroy the keys of what is removed for good in this transaction; answers how many there were."""
+    if not owner_ids or not _has_keys(tx, organization_id):
+        return 0
+    live = (_k.organization_id == organization_id, _k.owner_id.in_(owner_ids), _k.destroyed_at.is_(None))
+    return destroy(tx, organization_id, [row[0] for row in tx.execute(select(_k.id).where(*live))])
+
+
+def destroyed_of(tx: Tx, organization_id: str, deletion_id: str, after: str | None, limit: int) -> list[str]:
+    """The next keys, in order, of what was purged with a deletion: all of them are destroyed."""
+    if not _has_keys(tx, organization_id):
         return []
     m = t.deletion_members.c
     held = and_(m.organization_id == _k.organization_id, m.item_id == _k.owner_id, m.deletion_id == deletion_id)
-    query = (
-        select(_k.id)
-        .select_from(t.data_keys.join(t.deletion_members, held))
-        .where(m.outcome.in_(("trashed", "purged")))
-    )
-    query = query.where(_k.organization_id == organization_id, _k.destroyed_at.is_(None)).limit(limit)
-    return [row[0] for row in tx.execute(query)]
+    query = select(_k.id).select_from(t.data_keys.join(t.deletion_members, held))
+    mine = [_k.organization_id == organization_id, m.outcome == "purged", _k.wrapped.is_(None)]
+    if after is not None:
+        mine.append(_k.id > after)
+    return [row[0] for row in tx.execute(query.where(*mine).order_by(_k.id).limit(limit))]
+
+
+def of_answers(tx: Tx, organization_id: str) -> list[str]:
+    """The key of stored answers, while there is one."""
+    mine = (_k.organization_id == organization_id, _k.owner_id == organization_id, _k.destroyed_at.is_(None))
+    return [row[0] for row in tx.execute(select(_k.id).where(*mine))]

@@ -12,6 +12,7 @@ from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, text, 
 
 from labkeep.core.lifecycle import State
 from labkeep.storage import column_types as types
+from labkeep.storage import data_keys
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -72,6 +73,7 @@ def members_left(tx: Tx, organization_id: str, deletion_id: str, limit: int) -> 
 
 def remove(tx: Tx, organization_id: str, deletion_id: str, ids: Sequence[str]) -> None:
     """Remove everything that belongs to ``ids``, drop their blob references, and leave tombstones."""
+    data_keys.destroy_of(tx, organization_id, ids)
     _release(tx, organization_id, deletion_id, ids)
     _note(tx, organization_id, deletion_id, ids)
     e = t.environments.c

@@ -39,7 +39,7 @@ LOOKED_UP = 500
 
 
 DESTROYED = (
-    "data keys (AES-256-GCM) overwritten in the database before their contents were removed: without a copy of a wrapped "
+    "data keys (AES-256-GCM) overwritten in the database, no later than their contents were removed: without a copy of a wrapped "
     "key and of its master key, made earlier, copies of what they encrypted cannot be read"
 )
 """What is said of the keys of encrypted contents."""
@@ -49,13 +49,13 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
     actor = actor_of(job)
     step = purges.Step(job.payload["deletion_id"])
-    encryption.destroy_for(store, actor, step.deletion_id)  # from here on every copy of it is noise, old ones too
     while removed := store.database.write(purges.remove_some, actor, step):
         reach("purge.removed")
         progress.advance(removed)
         turn = _turn(store, job, progress, removed)
         if turn is not None:
             return turn
+    encryption.finish_for(store, actor, step.deletion_id)
     RECENT.forget(actor.organization_id)
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
     sweep_blobs(store, actor, purges.Sweep(job.created_at), progress)
