@@ -14,7 +14,7 @@ from labkeep.core.access import Actor, require
 from labkeep.core.commands import Apply, Paced, Selection
 from labkeep.core.deletion import FROM, Candidate, Origin, Planner, parse_options
 from labkeep.core.entities import Item
-from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale
+from labkeep.core.errors import Conflict, Held, Illegal, InUse, Invalid, Stale, TooLarge
 from labkeep.core.lifecycle import PAST, Kind, State, Verb, legal_verbs
 from labkeep.core.plan_difference import difference, in_words
 from labkeep.operations import agents, protection, reasons, rules
@@ -48,7 +48,8 @@ def fold(
 
     ``words`` are reason and ticket, where something is about to be done: Invalid when a project asks for more.
 
-    Large, before anything is handed over, when more than ``at_once`` would go.
+    Large, before anything is handed over, when more than ``at_once`` would go. Without that limit TooLarge for what no
+    single transaction may change.
     """
     held: list[list[Candidate]] = []
     project_id = resolve(tx, actor, selection.project).id if selection.project else None
@@ -67,6 +68,7 @@ def fold(
             reasons.require(tx, actor, planner.homes - asked, *words)
             asked |= planner.homes
         if at_once is None:
+            _refuse_too_many(planner, applying)
             if going:
                 sink(going)
             continue
@@ -75,6 +77,18 @@ def fold(
             raise Large
     for going in filter(None, held):
         sink(going)
+
+
+MOST_AT_ONCE = 100_000
+"""Objects that one transaction may change: the database keeps what it must undo in memory until its end."""
+
+
+def _refuse_too_many(planner: Planner, applying: bool) -> None:
+    if applying and sum(planner.counts.values()) > MOST_AT_ONCE:
+        raise TooLarge(
+            f"more than {MOST_AT_ONCE:,} objects would be changed at once: leave that to a job (background=true or auto)",
+            limit=MOST_AT_ONCE,
+        )
 
 
 class Large(Exception):

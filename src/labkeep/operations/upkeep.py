@@ -31,7 +31,11 @@ def drop_expired(tx: Tx, _actor: Actor, age: timedelta) -> None:
     before = tx.now - age
     tx.execute(delete(t.plans).where(t.plans.c.created_at < before))
     tx.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.created_at < before))
-    tx.execute(delete(t.jobs).where(t.jobs.c.state == "done", t.jobs.c.finished_at < before))
+    j, i = t.jobs.c, t.job_items.c
+    over = (j.state.in_(("done", "cancelled")), j.finished_at < before)
+    for organization_id, id in tx.execute(select(j.organization_id, j.id).where(*over).limit(BATCH)).all():
+        tx.execute(delete(t.job_items).where(i.organization_id == organization_id, i.job_id == id))
+        tx.execute(delete(t.jobs).where(j.organization_id == organization_id, j.id == id))
 
 
 def ping(tx: Tx, _actor: Actor, _command: None) -> bool:

@@ -20,6 +20,7 @@ from labkeep.storage import check_keys, destroyed_keys, signing, trails, usage
 from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
+from labkeep.storage.executions import WAITING
 from labkeep.storage.histories import opened
 from labkeep.storage.metrics import Place
 from labkeep.storage.purge import OWNED, REFERRING
@@ -307,6 +308,29 @@ def _deletions(s: Subject) -> Iterator[Problem | int]:
             "close it",
         )
     yield s.connection.execute(select(func.count(d.id))).scalar_one()
+    yield from _unfinished(s)
+
+
+def _unfinished(s: Subject) -> Iterator[Problem | int]:
+    """Whatever is still being applied has a job that can go on, and only such jobs have work noted down."""
+    d, j, i = t.deletions.c, t.jobs.c, t.job_items.c
+    open_ = and_(j.state != "done", j.state != "cancelled")
+    applying = select(d.organization_id, d.id).where(d.state == "applying")
+    at_work = {
+        (organization_id, payload.get("deletion_id"))
+        for organization_id, payload in s.connection.execute(
+            select(j.organization_id, j.payload).where(j.task == "apply", open_)
+        )
+    }
+    for organization_id, id in s.connection.execute(applying):
+        if (organization_id, id) not in at_work:
+            yield Problem("trash", str(id), "is being applied, but no job is at it", "set its state to trashed")
+    working = exists(select(1).where(j.organization_id == i.organization_id, j.id == i.job_id, open_))
+    waiting = select(i.job_id, func.count()).where(i.outcome.in_(WAITING), ~working).group_by(i.job_id)
+    for job_id, count in s.connection.execute(waiting):
+        yield Problem(
+            "trash", str(job_id), f"{count} objects wait for a job that is over", "delete them from job_items"
+        )
 
 
 def _sizes(s: Subject) -> Iterator[Problem | int]:
