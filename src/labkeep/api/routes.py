@@ -20,6 +20,7 @@ from labkeep.core import commands_plans as cl
 from labkeep.core import commands_policies as cp
 from labkeep.core import commands_proof as p
 from labkeep.core import commands_rules as cr
+from labkeep.core import commands_transfer as x
 from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
 from labkeep.core import receipts as r
@@ -40,8 +41,10 @@ from labkeep.operations import (
     encryption_status,
     environments,
     experiments,
+    exports,
     files,
     holds,
+    imports,
     jobs,
     policies,
     policy_previews,
@@ -410,6 +413,16 @@ WEBHOOKS = [
     _write("POST", "/webhooks/{id}/replay", w.ReplayWebhook, webhooks.replay, w.Replayed, "Tell a webhook again"),
 ]
 
+TRANSFER = [
+    _read("/runs/{id}/streams", x.ListStreams, exports.list_streams, c.Page[x.Stream], "List streams of a run"),
+    _read("/rows/{id}/states", x.ReadStates, rows.states, c.Page[x.RowState], "Read all states that rows had"),
+    _write("POST", "/imports", x.StartImport, imports.start, x.Import, "Begin an import", 201),
+    _read("/imports/{id}", x.GetImport, imports.get, x.Import, "How far an import is"),
+    _write("POST", "/imports/{id}/parts", x.ImportPart, imports.add_part, x.Import, "Take the next part of an import"),
+    _write("POST", "/imports/{id}/finish", x.FinishImport, imports.finish, x.Imported, "Show what was imported"),
+    _write("DELETE", "/imports/{id}", x.GetImport, imports.give_up, c.Outcome, "Give an import up"),
+]
+
 ENDPOINTS: list[Endpoint] = [
     *ACCOUNTS,
     *PROJECTS,
@@ -428,4 +441,5 @@ ENDPOINTS: list[Endpoint] = [
     *POLICIES,
     *RECORDS,
     *WEBHOOKS,
+    *TRANSFER,
 ]

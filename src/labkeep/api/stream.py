@@ -30,19 +30,21 @@ from labkeep.core.commands import (
     ReadHistory,
     Ref,
 )
+from labkeep.core.commands_transfer import Import, ImportHistory, ReadSegment
 from labkeep.core.entities import File, Series
 from labkeep.core.errors import Invalid
 from labkeep.core.json_values import to_json
 from labkeep.http.openapi import ByteEndpoint
 from labkeep.http.transfers import in_thread, receive, send_file
 from labkeep.http.wire import JSON, actor_of, answer, build, decode_json, read_body, run, store_of
-from labkeep.operations import files, history
+from labkeep.operations import exports, files, history, imports
 from labkeep.operations.accounts import once
 from labkeep.operations.files import UploadTo
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 BINARY = "application/octet-stream"
+PARQUET = "application/vnd.apache.parquet"
 
 INLINE_BYTES = 64 * 1024
 """Bodies up to this size are decoded where they are; larger ones in a thread."""
@@ -133,6 +135,24 @@ async def list_series(request: Request) -> Response:
     return answer(to_json(msgspec.to_builtins(page)))
 
 
+async def read_segment(request: Request) -> Response:
+    """Rows of a stream as a Parquet file."""
+    command = build(ReadSegment, request, None)
+    found = await in_thread(exports.read_segment, store_of(request), actor_of(request), command)
+    headers = {"labkeep-total": str(found.total)}
+    if found.next_offset is not None:
+        headers["labkeep-next-offset"] = str(found.next_offset)
+    return Response(found.data, headers=headers, media_type=PARQUET)
+
+
+async def import_history(request: Request) -> Response:
+    """Take rows of an imported run."""
+    where = build(ImportHistory, request, None)
+    body = await read_body(request)
+    part = await in_thread(imports.read_history, where, body)
+    return answer(await run(request, imports.add_history, part, writes=True))
+
+
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
@@ -151,14 +171,16 @@ class PutFile(Command, frozen=True, kw_only=True):
 
 
 class PutBlob(Command, frozen=True, kw_only=True):
-    """For which project bytes are, by id or name: needed where contents are encrypted."""
+    """For which project bytes are, by id or name, or for which object: needed where contents are encrypted."""
 
     project: Ref = ""
+    id: Ref = ""
 
 
 async def put_blob(request: Request) -> Response:
     """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
-    stored = await receive(request, UploadTo(project=build(PutBlob, request, None).project))
+    asked = build(PutBlob, request, None)
+    stored = await receive(request, UploadTo(project=asked.project, id=asked.id))
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     return answer(Uploaded(stored.digest, stored.size))
 
@@ -245,6 +267,31 @@ _TABLE: list[tuple[ByteEndpoint, Handler]] = [
             output=Page[Series],
         ),
         list_series,
+    ),
+    (
+        ByteEndpoint(
+            method="GET",
+            path="/runs/{id}/segments",
+            name="exports_read_segment",
+            summary="Read rows of a stream as a Parquet file",
+            tag="runs",
+            query=ReadSegment,
+            response=(PARQUET,),
+        ),
+        read_segment,
+    ),
+    (
+        ByteEndpoint(
+            method="PUT",
+            path="/imports/{id}/history",
+            name="imports_add_history",
+            summary="Take rows of an imported run, as a Parquet file",
+            tag="imports",
+            query=ImportHistory,
+            request=(PARQUET,),
+            output=Import,
+        ),
+        import_history,
     ),
     (
         ByteEndpoint(

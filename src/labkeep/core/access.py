@@ -50,6 +50,7 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "job.control": Role.maintainer,
     "usage.read": Role.viewer,
     "usage.read_all": Role.owner,
+    "import.write": Role.maintainer,
     "webhook.read": Role.maintainer,
     "webhook.write": Role.maintainer,
     "check.run": Role.owner,
@@ -59,7 +60,15 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
 AGENT_DENIED = frozenset(
     # Nor may an agent get itself a key, or a member, without the flag.
     {f"{kind}.purge" for kind in Kind}
-    | {"key.write", "member.write", "workspace.write", "rules.write", "signing_key.write", "webhook.write"}
+    | {
+        "key.write",
+        "member.write",
+        "workspace.write",
+        "rules.write",
+        "signing_key.write",
+        "webhook.write",
+        "import.write",
+    }
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
     | {"policy.write", "policy.write_organization", "rules.write_organization"}

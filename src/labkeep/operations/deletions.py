@@ -401,7 +401,9 @@ def restore(tx: Tx, actor: Actor, command: RestoreDeletion) -> Outcome:
 
 
 def refuse_while_applying(tx: Tx, deletion: Deletion) -> None:
-    """Illegal while a job is still adding to ``deletion``."""
+    """Illegal while a job, or an import, is still adding to ``deletion``."""
+    if deletion.state == "importing":
+        raise Illegal(f"{deletion.id} is an import under way: finish it, or give it up", state=deletion.state)
     if deletion.state != "applying":
         return
     job_id = jobs.find_open(tx, key_of(Verb.trash, deletion.id))

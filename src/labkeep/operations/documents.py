@@ -179,11 +179,16 @@ def _insert_version(tx: Tx, actor: Actor, document: Document, body: Json, messag
         message=message,
         author=actor.name,
     )
-    box = Box(tx, document.organization_id, document.id, document.project_id)
-    body_stored = box.close_json(body, place_of_body(version.number))
-    tx.insert(t.versions, [msgspec.structs.asdict(version) | {"body": body_stored}])
+    put_version(tx, document.project_id, version)
     tx.audit(actor, "document.committed", document.id, number=version.number, digest=version.digest)
     return version
+
+
+def put_version(tx: Tx, project_id: str | None, version: Version) -> None:
+    """Store a version as it is, encrypted where the project wants that."""
+    box = Box(tx, version.organization_id, version.document_id, project_id)
+    body_stored = box.close_json(version.body, place_of_body(version.number))
+    tx.insert(t.versions, [msgspec.structs.asdict(version) | {"body": body_stored}])
 
 
 def get_version(tx: Tx, actor: Actor, command: GetVersion) -> Version:

@@ -11,7 +11,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from labkeep.core.access import Actor, require
-from labkeep.core.commands import Get, ReadRows, RowIn, RowPage, RowStats, WriteRows, WriteRowSets, Written
+from labkeep.core.commands import Get, Page, ReadRows, RowIn, RowPage, RowStats, WriteRows, WriteRowSets, Written
+from labkeep.core.commands_transfer import ReadStates, RowState
 from labkeep.core.entities import Item, Json
 from labkeep.core.errors import Invalid
 from labkeep.core.json_values import is_unicode, shown
@@ -92,6 +93,30 @@ def _allowed(actor: Actor, owner: Item, verb: str) -> Item:
     if owner.kind not in OWNERS:
         raise Invalid(f"{owner.kind} {owner.name} has no rows: only runs and documents do", path="id")
     return owner
+
+
+def states(tx: Tx, actor: Actor, command: ReadStates) -> Page[RowState]:
+    """Every state that the rows ever had: what reading as of a transaction goes by."""
+    owner = _allowed(actor, records.get(tx, Item, actor, command.id, states=states_for(command.include)), "read")
+    after = None if command.cursor is None else decode_cursor(command.cursor, tuple[str, int])
+    found = [_state(*one) for one in stored.states(tx, owner, after, command.limit + 1)]
+    if len(found) <= command.limit:
+        return Page(found)
+    last = found[command.limit - 1]
+    return Page(found[: command.limit], encode_cursor(last.id, last.xact))
+
+
+def _state(revision: Revision, xact: int, ended: int | None) -> RowState:
+    return RowState(
+        id=revision.id,
+        root_id=revision.root_id,
+        xact=xact,
+        next_xact=ended,
+        position=revision.position,
+        deleted=revision.deleted,
+        created_at=revision.created_at,
+        data=revision.data,
+    )
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -175,6 +200,29 @@ def _placed(
         if id in changed:
             known.setdefault(changed[id].root_id, (first << POSITION_SHIFT) + place)
     return [replace(revision, position=known[revision.root_id]) for revision in changed.values()]
+
+
+def put_back(tx: Tx, owner: Item, states: Sequence[RowState]) -> None:
+    """Store states of rows as they once were, in an owner that has none of them. AlreadyExists when it has."""
+    revisions = [
+        (
+            Revision(
+                _checked(one.id),
+                _checked(one.root_id),
+                one.position,
+                one.created_at,
+                one.deleted,
+                _encode(one.id, one.data),
+            ),
+            one.xact,
+            one.next_xact,
+        )
+        for one in states
+    ]
+    added = stored.put_back(tx, owner, revisions)
+    newest = max((max(xact, ended or 0) for _, xact, ended in revisions), default=0)
+    stored.advance(tx, owner, max(stored.last_xact(tx, owner), newest), added)
+    _sum_up(tx, owner, {}, [revision for revision, _, ended in revisions if ended is None])
 
 
 def _sum_up(tx: Tx, owner: Item, before: Mapping[str, Revision], after: Sequence[Revision]) -> None:

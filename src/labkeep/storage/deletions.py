@@ -627,7 +627,10 @@ def trashed(
         )
         .select_from(joined)
         .where(
-            c.organization_id == actor.organization_id, c.workspace_id == actor.workspace_id, c.state == State.trashed
+            c.organization_id == actor.organization_id,
+            c.workspace_id == actor.workspace_id,
+            c.state == State.trashed,
+            d.state != "importing",
         )
     )
     if kind:

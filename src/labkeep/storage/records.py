@@ -224,11 +224,13 @@ def find_ids(tx: Tx, entity: type[E], actor: Actor, ids: Sequence[str]) -> dict[
     return found
 
 
-def insert_items(tx: Tx, items: Sequence[Item]) -> None:
-    """Store new objects of one kind. Gone when something trashes what contains them at this moment."""
+def insert_items(tx: Tx, items: Sequence[Item], *, into_trash: bool = False) -> None:
+    """Store new objects of one kind. Gone when something trashes what contains them at this moment, unless they go
+    ``into_trash`` themselves.
+    """
     if not items:
         return
-    if tx.database == "postgresql":  # SQLite has one writer
+    if tx.database == "postgresql" and not into_trash:  # SQLite has one writer
         _hold_homes(tx, items)
     table = extension_of(type(items[0]))
     own = [name for name in type(items[0]).__struct_fields__ if name not in _ITEM_FIELDS]

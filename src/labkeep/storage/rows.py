@@ -224,6 +224,25 @@ def store(tx: Tx, owner: Item, xact: int, revisions: Sequence[Revision], replace
     return sum(value["size"] for value in values)
 
 
+def put_back(tx: Tx, owner: Item, states: Sequence[tuple[Revision, int, int | None]]) -> int:
+    """Store states as they once were: each with the transactions that it began and ended with. Answers their bytes."""
+    same = {"organization_id": owner.organization_id, "owner_id": owner.id}
+    box = box_of(tx, owner)
+    values = [same | {"xact": xact, "next_xact": ended} | _columns(box, revision) for revision, xact, ended in states]
+    tx.insert(t.rows, values)
+    return sum(value["size"] for value in values)
+
+
+def states(tx: Tx, owner: Item, after: tuple[str, int] | None, limit: int) -> list[tuple[Revision, int, int | None]]:
+    """All states of all rows, in order of row and transaction."""
+    query = select(*_REVISION, c.xact, c.next_xact).where(*_same(owner))
+    if after is not None:
+        query = query.where(tuple_(c.id, c.xact) > tuple_(literal(after[0]), literal(after[1])))
+    found = tx.execute(query.order_by(c.id, c.xact).limit(limit)).all()
+    box = box_of(tx, owner)
+    return [(_revision(box, row[:6]), row[6], row[7]) for row in found]
+
+
 def _columns(box: Box, revision: Revision) -> dict[str, Any]:
     data = box.close(pack(revision.json), place_of_row(revision.id))
     return {

@@ -19,6 +19,7 @@ from labkeep.operations import (
     checkpoints,
     encryption,
     history,
+    imports,
     jobs,
     purges,
     removal_purges,
@@ -184,6 +185,11 @@ def tidy(store: Store) -> None:
             _remove(store, actor, digests)
 
 
+def forget_imports(store: Store) -> None:
+    """Imports that nobody goes on with."""
+    store.database.write(imports.forget, NOBODY, imports.FORGOTTEN_AFTER)
+
+
 def drop_strays(store: Store) -> None:
     """Remove blobs that nothing records: their upload ended between the store and the database."""
     before = datetime.now(UTC) - timedelta(seconds=_abandoned_s(store))
@@ -219,6 +225,7 @@ SCHEDULE: dict[str, tuple[float, Callable[[Store], Any]]] = {
     "forget_deliveries": (86_400.0, telling.forget),
     "run_policies": (30.0, policies.run_due),
     "trash_expired": (300.0, expiry.trash_expired),
+    "forget_imports": (3600.0, forget_imports),
     "tidy": (3600.0, tidy),
     "drop_drafts": (3600.0, expiry.drop_drafts),
     "drop_strays": (86_400.0, drop_strays),

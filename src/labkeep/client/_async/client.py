@@ -26,6 +26,7 @@ from labkeep.client._async.removals import AsyncRemovals
 from labkeep.client._async.rows import AsyncRows
 from labkeep.client._async.rules import AsyncRules
 from labkeep.client._async.runs import AsyncRuns
+from labkeep.client._async.transfers import AsyncTransfers
 from labkeep.client._async.webhooks import AsyncWebhooks
 from labkeep.client.http_async import AsyncHttpTransport
 from labkeep.client.local import AsyncLocalTransport, open_folder
@@ -104,6 +105,7 @@ class AsyncLabkeep:
         self.jobs = AsyncJobs(connection)
         self.usage = AsyncUsages(connection)
         self.webhooks = AsyncWebhooks(connection)
+        self.transfers = AsyncTransfers(connection)
 
     @property
     def base_url(self) -> str:
