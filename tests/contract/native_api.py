@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
@@ -16,8 +17,11 @@ from labkeep.api.routes import ENDPOINTS, PREFIX
 from labkeep.api.stream import DESCRIBED
 from labkeep.client.local import Folder, open_folder, release
 from labkeep.client.transport import Answer, Call
+from labkeep.core.columns import from_json_rows
 from labkeep.http.openapi import ByteEndpoint
 from labkeep.http.wire import Endpoint
+from labkeep.storage import segments
+from labkeep.storage.series import Table
 
 Json = dict[str, Any]
 World = dict[str, str]
@@ -28,6 +32,17 @@ ROUTES: list[Row] = [*DESCRIBED, *ENDPOINTS]
 
 DIGEST = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 """Of ``hello``, which every world has uploaded."""
+
+
+IMPORTED_PROJECT, IMPORTED = "01990000-0000-7000-8000-000000000001", "01990000-0000-7000-8000-000000000002"
+"""What imports of a world bring, as the archive calls it."""
+
+
+def _parquet() -> bytes:
+    file = BytesIO()
+    table = Table.from_batch(from_json_rows([{"_step": 0, "loss": 0.5}]))
+    segments.write(file, lambda: [(0, table)])
+    return file.getvalue()
 
 
 class Sample(NamedTuple):
@@ -176,6 +191,15 @@ SAMPLES: dict[str, Sample] = {
     "webhooks_test": Sample("webhook.write", {"id": "$webhook"}),
     "webhooks_deliveries": Sample("webhook.read", {"id": "$webhook"}),
     "webhooks_replay": Sample("webhook.write", {"id": "$webhook", "since": 1}),
+    "exports_list_streams": Sample("run.read", _RUN),
+    "exports_read_segment": Sample("run.read", _RUN),
+    "rows_states": Sample("run.read", _RUN),
+    "imports_start": Sample("import.write", {"archive": DIGEST}),
+    "imports_get": Sample("import.write", {"id": "$import"}),
+    "imports_add_part": Sample("import.write", {"id": "$import", "number": 0}),
+    "imports_add_history": Sample("import.write", {"id": "$import", "run_id": IMPORTED}),
+    "imports_finish": Sample("import.write", {"id": "$import_to_finish"}),
+    "imports_give_up": Sample("import.write", {"id": "$import_to_drop"}),
     "history_append": Sample("run.write", _RUN),
     "history_read": Sample("run.read", _RUN),
     "history_list_series": Sample("run.read", _RUN),
@@ -186,7 +210,12 @@ SAMPLES: dict[str, Sample] = {
 }
 """By the name of the route."""
 
-BODIES = {"history_append": b'{"rows": [{"_step": 0, "loss": 0.5}]}', "blobs_put": b"welcome", "files_put": b"welcome"}
+BODIES = {
+    "history_append": b'{"rows": [{"_step": 0, "loss": 0.5}]}',
+    "blobs_put": b"welcome",
+    "files_put": b"welcome",
+    "imports_add_history": _parquet(),
+}
 """What is sent to the routes that take bytes."""
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -290,24 +319,36 @@ class Api(NamedTuple):
             "deletion": self._trash(runs["trashed"]),
             "policy": policy["id"],
             "policy_report": self.ok("POST", f"/policies/{policy['id']}/run")["report_id"],
-            "plan": self.ok("POST", "/plans", selection={"ids": [runs["other"]]})["id"],
             "undone": self._trash(runs["undone"]),
             "hold": self.ok("POST", "/holds", matter="a case", ids=[runs["held"]])["id"],
             **{
                 name: self.ok("POST", "/webhooks", url="https://webhooks.invalid/")["webhook"]["id"]
                 for name in ("webhook", "spare_webhook")
             },
+            **{each: self._import() for each in ("import", "import_to_finish", "import_to_drop")},
             "job": job,
             "purged_deletion": gone,
-            "receipt": self._receipt(job, gone),
+            "receipt": self._receipt(gone),
+            "plan": self.ok("POST", "/plans", selection={"ids": [runs["other"]]})["id"],
             "key": self.key_for(f"{name} guest", "viewer")["id"],
         }
+
+    def _import(self) -> str:
+        """An import that has begun: a project with a run."""
+        begun = self.ok("POST", "/imports", archive=DIGEST, remap=True)["id"]
+        when = dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00Z")
+        project = {"id": IMPORTED_PROJECT, "kind": "project", "parent_id": IMPORTED_PROJECT, "name": begun, **when}
+        home = {"parent_id": IMPORTED_PROJECT, "project_id": IMPORTED_PROJECT}
+        run = {"id": IMPORTED, "kind": "run", "status": "finished", "name": "r", **home, **when}
+        self.ok("POST", f"/imports/{begun}/parts", number=0, objects=[project, run])
+        return str(begun)
 
     def _run(self, project: str) -> str:
         return str(self.ok("POST", "/runs", project=project, config={"of": "this world"})["id"])
 
-    def _receipt(self, job: str, deletion: str) -> str:
-        while self.ok("GET", f"/jobs/{job}")["state"] in ("queued", "running"):
+    def _receipt(self, deletion: str) -> str:
+        """Once nothing goes on in the background any more: a purge also drops plans."""
+        while any(job["state"] in ("queued", "running") for job in self.ok("GET", "/jobs")["items"]):
             sleep(0.02)
         return str(self.ok("GET", f"/deletions/{deletion}/receipt")["id"])
 

@@ -85,8 +85,15 @@ QUERY: tuple[Decorator, ...] = (
 )
 FORCE: Decorator = click.option("--force", is_flag=True, help="Unbind and unlink what depends on it.")
 DELETION: Decorator = click.option("--deletion", metavar="ID", help="Everything that this deletion holds.")
+EXPORT: Decorator = click.option(
+    "--export",
+    type=click.Path(dir_okay=False),
+    metavar="PATH",
+    help="First write everything to this archive, and verify it; its digest is kept with the deletion.",
+)
 ONLY: dict[str, tuple[Decorator, ...]] = {
     "trash": (
+        EXPORT,
         FORCE,
         click.option(
             "--on-running",
@@ -97,7 +104,7 @@ ONLY: dict[str, tuple[Decorator, ...]] = {
     "restore": (
         click.option("--name", "names", multiple=True, metavar="ID=NAME", help="A new name where the old is taken."),
     ),
-    "purge": (FORCE, click.option("--no-wait", is_flag=True, help="Leave it to the background.")),
+    "purge": (EXPORT, FORCE, click.option("--no-wait", is_flag=True, help="Leave it to the background.")),
 }
 """Options that only one verb has."""
 

@@ -21,6 +21,10 @@ SECTIONS = {
         "artifacts": "labkeep.cli.artifacts:artifacts",
         "files": "labkeep.cli.files:files",
         "sync": "labkeep.cli.spools:sync",
+        "export": "labkeep.cli.transfers:export",
+        "import": "labkeep.cli.transfers:import_",
+        "import-abort": "labkeep.cli.transfers:abort",
+        "archive-verify": "labkeep.cli.transfers:verify",
     },
     "Lifecycle": {
         "archive": "labkeep.cli.lifecycle:archive",

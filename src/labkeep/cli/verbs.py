@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from labkeep.cli.following import Followed, follow
 from labkeep.cli.plans import conflict, describe, report, verified
 from labkeep.cli.references import project_id, target_id
 from labkeep.cli.session import Session
+from labkeep.cli.transfers import export_first, ids_of
 from labkeep.core.commands import Outcome
 from labkeep.core.errors import AlreadyExists, Invalid, Refused, Stale
 from labkeep.core.lifecycle import Verb
@@ -46,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
     background: bool = False
     rate: float | None = None
     of_projects: bool = False
+    export: str | None = None
 
     @property
     def asks(self) -> bool:
@@ -102,9 +105,12 @@ def plan_fields(plan: Proposal) -> dict[str, Any]:
 
 
 def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Outcome:
+    archive = None
     for attempt in range(1, TRIES + 1):
         plan = _plan(session, request, selection)
         _show_and_ask(session, request, plan)
+        if request.export and plan.counts and archive is None:
+            archive = export_first(session, Path(request.export), ids_of(session, selection))
         if request.deletion and not plan.counts:
             return _again(session, request, request.deletion)
         try:
@@ -114,6 +120,7 @@ def _apply(session: Session, request: Request, selection: dict[str, Any]) -> Out
                 ticket=request.ticket,
                 background=request.background or None,
                 rate=request.rate,
+                archive=archive,
             )
         except AlreadyExists as error:
             raise _with_deletion(session, error) from error

@@ -35,7 +35,7 @@ def apply_body(what: Proposal | str, fields: Mapping[str, Any]) -> dict[str, Any
     """The request that applies a plan, or a verb to a selection. Invalid when it is both."""
     if isinstance(what, str):
         return plan_body(what, fields)
-    both = sorted(fields.keys() - {"reason", "ticket", "background", "rate"})
+    both = sorted(fields.keys() - {"reason", "ticket", "background", "rate", "archive"})
     if both:
         raise Invalid(f"a plan says already what to do; leave out {', '.join(both)}", path=both[0])
     return {**what.request, "plan_hash": what.hash, **fields}

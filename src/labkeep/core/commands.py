@@ -708,6 +708,8 @@ class Apply(Paced, frozen=True, kw_only=True):
     plan_hash: Key | None = None
     reason: Text = ""
     ticket: Key = ""
+    archive: Annotated[str, Meta(pattern=r"^(sha256:[0-9a-f]{64})?$(?!\n)")] = ""
+    """Digest of an archive that was exported, and verified, before: for the record."""
 
 
 class Blocker(msgspec.Struct, frozen=True):

@@ -175,9 +175,9 @@ class ImportPart(Command, frozen=True, kw_only=True):
     id: Id
     number: Count
     objects: Annotated[list[ImportedObject], Meta(max_length=10_000)] = []
-    versions: Annotated[list[ImportedVersion], Meta(max_length=10_000)] = []
-    files: Annotated[list[ImportedFile], Meta(max_length=10_000)] = []
-    rows: Annotated[list[ImportedRows], Meta(max_length=1_000)] = []
+    document_versions: Annotated[list[ImportedVersion], Meta(max_length=10_000)] = []
+    file_entries: Annotated[list[ImportedFile], Meta(max_length=10_000)] = []
+    row_states: Annotated[list[ImportedRows], Meta(max_length=1_000)] = []
 
 
 class GetImport(Command, frozen=True, kw_only=True):

@@ -241,6 +241,8 @@ class Deletion(Entity, frozen=True, kw_only=True):
     purged_at: datetime | None = None
     purged_by: str = ""
     restored_at: datetime | None = None
+    archive: str = ""
+    """Digest of the archive that was exported, and verified, before any of it went."""
     commitment: str = ""
     """SHA-256 over what was to be purged, stored before the first byte went."""
     verification: Json = {}

@@ -168,6 +168,7 @@ def _trash(tx: Tx, actor: Actor, command: Apply, asker: Origin) -> Outcome:
         reason=command.reason,
         ticket=command.ticket,
         plan_hash=planner.hash,
+        archive=command.archive,
         counts=dict(planner.counts),
         bytes=planner.bytes,
         created_at=tx.now,
@@ -235,6 +236,7 @@ def _audit(
             deletion_id=deletion.id,
             reason=reason or deletion.reason,
             ticket=deletion.ticket,
+            **({"archive": deletion.archive} if deletion.archive else {}),
         )
 
 
@@ -284,6 +286,7 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
         else:
             deletion = store.get(tx, actor, deletion_id, lock=True)
             outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason, command.ticket))
+            store.note_archive(tx, actor, outcomes[-1].deletion_id, command.archive)
     done = msgspec.structs.replace(_together(verb, outcomes), already=planner.already)
     if done.waits_for:
         return done

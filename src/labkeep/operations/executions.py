@@ -335,6 +335,7 @@ def _purge(work: _Work) -> Json:
             continue
         some, asked = None if _is_whole(work, deletion) else ids, work.asked.command
         outcome = purge_members(work.tx, work.actor, deletion, some, asked.reason, asked.ticket)
+        store.note_archive(work.tx, work.actor, outcome.deletion_id, asked.archive)
         job_ids += outcome.job_ids
         if outcome.waits_for:
             _keep(work, dict.fromkeys(ids, f"waits for {outcome.waits_for}"), "blocked")

@@ -86,6 +86,7 @@ def _open(tx: Tx, actor: Actor, command: Apply) -> str:
         reason=command.reason,
         ticket=command.ticket,
         plan_hash=command.plan_hash or "",
+        archive=command.archive,
         created_at=tx.now,
         restorable_until=tx.now + timedelta(days=tx.grace_days),
     )

@@ -31,11 +31,12 @@ from labkeep.core.commands_transfer import (
     StartImport,
     imported_id,
 )
-from labkeep.core.entities import KIND_ENTITY, Deletion, File, Item, Version
-from labkeep.core.errors import AlreadyExists, Invalid, Stale
+from labkeep.core.entities import KIND_ENTITY, Deletion, File, Item, Project, Version
+from labkeep.core.errors import AlreadyExists, Corrupt, Invalid, Stale
 from labkeep.core.lifecycle import BUSY, Kind, State, Status
 from labkeep.operations import deletions, documents, files, rows
 from labkeep.operations.projects import check_rules, resolve
+from labkeep.operations.purges import system
 from labkeep.storage import data_keys, histories, jobs, records
 from labkeep.storage import imports as store
 from labkeep.storage import tables as t
@@ -99,9 +100,9 @@ def add_part(tx: Tx, actor: Actor, command: ImportPart) -> Import:
         counts[str(kind)] += _add_objects(tx, actor, deletion, options, kind, list(objects))
     mapped = _mapping(deletion, options)
     owners = _owners(tx, deletion, command, mapped)
-    _add_versions(tx, actor, owners, command.versions, mapped)
-    _add_files(tx, actor, owners, command.files, mapped)
-    for part in command.rows:
+    _add_versions(tx, actor, owners, command.document_versions, mapped)
+    _add_files(tx, actor, owners, command.file_entries, mapped)
+    for part in command.row_states:
         rows.put_back(tx, _owner(owners, mapped(part.owner_id), rows.OWNERS), part.states)
     options = replace(options, parts=options.parts + 1, counts={kind: n for kind, n in counts.items() if n})
     store.note(tx, deletion, options)
@@ -134,8 +135,9 @@ def _add_objects(
         )
     _check_homes(tx, deletion, options, made)
     store.add_objects(tx, deletion, made, {item.id: _state(one) for item, one in zip(made, objects, strict=True)})
-    for one in made if kind == Kind.project else ():
-        data_keys.turn(tx, one.organization_id, one.id, {}, one.settings)
+    for one in made:
+        if isinstance(one, Project):
+            data_keys.turn(tx, one.organization_id, one.id, {}, one.settings)
     return len(made)
 
 
@@ -206,9 +208,9 @@ def _check_homes(tx: Tx, deletion: Deletion, options: Options, made: Sequence[It
 
 
 def _owners(tx: Tx, deletion: Deletion, command: ImportPart, mapped: Callable[[str], str]) -> dict[str, Item]:
-    ids = [one.document_id for one in command.versions]
-    ids += [one.owner_id for one in command.files]
-    ids += [one.owner_id for one in command.rows]
+    ids = [one.document_id for one in command.document_versions]
+    ids += [one.owner_id for one in command.file_entries]
+    ids += [one.owner_id for one in command.row_states]
     return store.members(tx, deletion, [mapped(id) for id in ids])
 
 
@@ -275,11 +277,14 @@ class HistoryPart(msgspec.Struct, frozen=True):
 
 
 def read_history(where: ImportHistory, file: bytes) -> HistoryPart:
-    """The rows in a Parquet file. Pure: the part that takes time. Corrupt when it is none of ours, or damaged."""
+    """The rows in a Parquet file. Pure: the part that takes time. Invalid when it is none."""
     # Here, because it brings in pyarrow (40 MB), which a server of short histories never needs.
     from labkeep.storage import segments
 
-    return HistoryPart(where, segments.read(file))
+    try:
+        return HistoryPart(where, segments.read(file))
+    except Corrupt as error:  # theirs, not ours
+        raise Invalid(f"the body is no history as an export has it: {error.message}", path="$") from None
 
 
 def add_history(tx: Tx, actor: Actor, command: HistoryPart) -> Import:
@@ -330,7 +335,9 @@ def give_up(tx: Tx, actor: Actor, command: GetImport) -> Outcome:
     deletion, options = store.get(tx, actor, command.id, lock=True)
     store.close(tx, deletion, options)
     tx.audit(actor, "import.given_up", deletion.id, archive=options.archive)
-    return deletions.purge(tx, actor, PurgeDeletion(id=deletion.id, reason=deletion.reason))
+    # Whoever may import may also not import: no permission to purge is asked for what nobody has seen.
+    mine = system(actor.organization_id, actor.workspace_id, actor.name)
+    return deletions.purge(tx, mine, PurgeDeletion(id=deletion.id, reason=deletion.reason))
 
 
 def forget(tx: Tx, _actor: Actor, age: timedelta) -> None:

@@ -65,6 +65,7 @@ def of(tx: Tx, deletion: Deletion, verified: Verified, verification: Json) -> Js
             "item_ids_complete": len(verified.item_ids) == verified.items,
             "items_digest": verified.items_digest,
             "commitment": deletion.commitment,
+            "archive": deletion.archive,
         },
         "why": _why(tx, deletion),
         "method": verified.method,

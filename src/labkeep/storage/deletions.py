@@ -61,6 +61,12 @@ def change(tx: Tx, deletion: Deletion, **values: Any) -> None:
     )
 
 
+def note_archive(tx: Tx, actor: Actor, deletion_id: str | None, archive: str) -> None:
+    """Note the archive that was exported before a purge."""
+    if archive and deletion_id is not None:
+        change(tx, get(tx, actor, deletion_id), archive=archive)
+
+
 def add_members(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
     """Note what belongs to a deletion, with the state that each had."""
     rows = [

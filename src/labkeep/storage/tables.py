@@ -531,6 +531,7 @@ deletions = Table(
     _int("items", "How many objects it took, less what an agent restored of its own.", default="0"),
     _text("purge_requested_by", "Who asked for the purge, where two persons must agree.", default="''"),
     _time("purge_requested_at", "When that was.", null=True),
+    _text("archive", "Digest of the archive that was exported before it went.", default="''"),
     Index("deletions_key", "organization_id", "key_id", "created_at"),
     Index("deletions_workspace", "organization_id", "workspace_id", "id"),
     Index("deletions_hash", "organization_id", "plan_hash"),

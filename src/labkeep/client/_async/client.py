@@ -153,12 +153,14 @@ class AsyncLabkeep:
         plan_hash: str | None = None,
         background: bool | None = None,
         rate: float | None = None,
+        archive: str | None = None,
     ) -> Outcome:
         """Do what a plan says, or ``verb`` to a selection as in `plan`.
 
         Raises Stale, with the new plan in ``details``, when the world moved since the plan; Conflict with the blockers
         when something must stay. Purging goes on in the background, and so does what is large, unless ``background``
         says otherwise: ``job_id`` of the answer, for ``jobs.wait``. ``rate`` limits such a job to so many objects a second.
+        ``archive`` is the digest that an export answered, for the record.
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return await self.connection.write(Outcome, "POST", requests.path("/apply"), body)

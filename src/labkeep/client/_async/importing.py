@@ -16,6 +16,9 @@ from labkeep.core.commands_transfer import Import, Imported, imported_id
 from labkeep.core.entities import Environment, Link
 from labkeep.core.errors import LabkeepError
 
+FIELDS = {"objects": "objects", "versions": "document_versions", "files": "file_entries", "rows": "row_states"}
+"""Folder of the archive → field of a part."""
+
 PARQUET = "application/vnd.apache.parquet"
 
 Progress = Callable[[int, int], None]
@@ -57,7 +60,7 @@ class AsyncImporter:
         folder, _, rest = member.name.partition("/")
         if folder == "history":
             await self._history(member, *rest.split("/"))
-        elif folder in ("objects", "versions", "files", "rows"):
+        elif folder in FIELDS:
             await self._part(folder, member)
 
     async def _part(self, folder: str, member: Member) -> None:
@@ -71,7 +74,7 @@ class AsyncImporter:
         if folder == "files":
             for file in objects:
                 await self._blob(file)
-        body = {"number": number, folder: objects}
+        body = {"number": number, FIELDS[folder]: objects}
         await self._connection.write(Import, "POST", requests.path("/imports/{id}/parts", id=self._began.id), body)
 
     async def _blob(self, file: dict[str, Any]) -> None:

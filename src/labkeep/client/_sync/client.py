@@ -27,6 +27,7 @@ from labkeep.client._sync.removals import Removals
 from labkeep.client._sync.rows import Rows
 from labkeep.client._sync.rules import Rules
 from labkeep.client._sync.runs import Runs
+from labkeep.client._sync.transfers import Transfers
 from labkeep.client._sync.webhooks import Webhooks
 from labkeep.client.http import HttpTransport
 from labkeep.client.local import LocalTransport, open_folder
@@ -105,6 +106,7 @@ class Labkeep:
         self.jobs = Jobs(connection)
         self.usage = Usages(connection)
         self.webhooks = Webhooks(connection)
+        self.transfers = Transfers(connection)
 
     @property
     def base_url(self) -> str:
@@ -152,12 +154,14 @@ class Labkeep:
         plan_hash: str | None = None,
         background: bool | None = None,
         rate: float | None = None,
+        archive: str | None = None,
     ) -> Outcome:
         """Do what a plan says, or ``verb`` to a selection as in `plan`.
 
         Raises Stale, with the new plan in ``details``, when the world moved since the plan; Conflict with the blockers
         when something must stay. Purging goes on in the background, and so does what is large, unless ``background``
         says otherwise: ``job_id`` of the answer, for ``jobs.wait``. ``rate`` limits such a job to so many objects a second.
+        ``archive`` is the digest that an export answered, for the record.
         """
         body = apply_body(what, requests.given(locals(), "what"))
         return self.connection.write(Outcome, "POST", requests.path("/apply"), body)

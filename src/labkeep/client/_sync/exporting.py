@@ -61,6 +61,7 @@ class Export:
         self._progress = progress or (lambda _objects, _bytes: None)
         self._bytes = 0
         self._pages_written = 0
+        self._previous: dict[str, dict[str, str]] = {}
         self._seen: set[str] = set()
         """Objects that are in the archive: a list that is read again may have moved."""
 
@@ -93,7 +94,8 @@ class Export:
         homes = set(alone)
         for id in ids:
             one = self._get("/items/{id}", id)
-            found[one["kind"]][id] = self._get(PLACES[one["kind"]] + "/{id}", id)
+            full = self._get(PLACES[one["kind"]] + "/{id}", id)
+            found[one["kind"]][id] = full | self._before(one)
             homes.add(one.get("project_id") or id)
             if one["kind"] == "artifact_version":
                 found["artifact"].setdefault(one["parent_id"], self._get("/artifacts/{id}", one["parent_id"]))
@@ -103,6 +105,18 @@ class Export:
 
     def _get(self, template: str, id: str) -> Json:
         return self._connection.read(Json, requests.path(template, id=id), include="trashed")
+
+    def _before(self, one: Json) -> Json:
+        """Of what is in the trash, the state that restoring would put back."""
+        deletion_id = one["deletion_id"] if one["state"] == "trashed" else None
+        if deletion_id is None:
+            return {}
+        if deletion_id not in self._previous:
+            states: dict[str, str] = {}
+            for _, page in self._pages(f"/deletions/{deletion_id}/members", limit=DETAILS):
+                states.update((member["item_id"], member["previous_state"]) for member in page)
+            self._previous[deletion_id] = states
+        return {"previous_state": self._previous[deletion_id][one["id"]]}
 
     def homes(self, lists: Sequence[Listed]) -> set[str]:
         """The projects that what is listed lies in: they come before it."""

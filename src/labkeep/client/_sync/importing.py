@@ -17,6 +17,9 @@ from labkeep.core.commands_transfer import Import, Imported, imported_id
 from labkeep.core.entities import Environment, Link
 from labkeep.core.errors import LabkeepError
 
+FIELDS = {"objects": "objects", "versions": "document_versions", "files": "file_entries", "rows": "row_states"}
+"""Folder of the archive → field of a part."""
+
 PARQUET = "application/vnd.apache.parquet"
 
 Progress = Callable[[int, int], None]
@@ -58,7 +61,7 @@ class Importer:
         folder, _, rest = member.name.partition("/")
         if folder == "history":
             self._history(member, *rest.split("/"))
-        elif folder in ("objects", "versions", "files", "rows"):
+        elif folder in FIELDS:
             self._part(folder, member)
 
     def _part(self, folder: str, member: Member) -> None:
@@ -72,7 +75,7 @@ class Importer:
         if folder == "files":
             for file in objects:
                 self._blob(file)
-        body = {"number": number, folder: objects}
+        body = {"number": number, FIELDS[folder]: objects}
         self._connection.write(Import, "POST", requests.path("/imports/{id}/parts", id=self._began.id), body)
 
     def _blob(self, file: dict[str, Any]) -> None:

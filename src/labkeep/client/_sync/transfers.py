@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from labkeep.client import requests
 from labkeep.client._sync.connection import Connection, Pages
 from labkeep.client._sync.exporting import export
 from labkeep.client._sync.importing import Brought, bring
 from labkeep.core.commands import Outcome
-from labkeep.core.commands_transfer import Import, RowState, Stream
+from labkeep.core.commands_transfer import Import, Imported, RowState, Stream
 
 
 class Transfers:
@@ -69,6 +70,44 @@ class Transfers:
             progress=progress,
         )
 
+    def start(
+        self,
+        archive: str,
+        *,
+        remap: bool | None = None,
+        into: str | None = None,
+        name: str | None = None,
+        reason: str | None = None,
+    ) -> Import:
+        """Begin an import of the archive with this digest, for who sends the parts without a file. See `bring`."""
+        return self._connection.write(Import, "POST", requests.path("/imports"), requests.given(locals()))
+
+    def add_part(
+        self,
+        id: str,
+        number: int,
+        *,
+        objects: Sequence[Mapping[str, Any]] = (),
+        document_versions: Sequence[Mapping[str, Any]] = (),
+        file_entries: Sequence[Mapping[str, Any]] = (),
+        row_states: Sequence[Mapping[str, Any]] = (),
+    ) -> Import:
+        """Send the next part of an import; parts count from 0, and one that was taken before is left out."""
+        path = requests.path("/imports/{id}/parts", id=id)
+        body = {
+            "number": number,
+            "objects": objects,
+            "document_versions": document_versions,
+            "file_entries": file_entries,
+            "row_states": row_states,
+        }
+        return self._connection.write(Import, "POST", path, body)
+
+    def finish(self, id: str, *, names: Mapping[str, str] | None = None) -> Imported:
+        """Have everything shown that an import brought. ``names``: id in the archive → name, where one is taken."""
+        path = requests.path("/imports/{id}/finish", id=id)
+        return self._connection.write(Imported, "POST", path, {"names": dict(names or {})})
+
     def get(self, id: str) -> Import:
         """How far an import is that is under way."""
         return self._connection.read(Import, requests.path("/imports/{id}", id=id))
@@ -77,9 +116,9 @@ class Transfers:
         """Remove what an import brought so far, for good."""
         return self._connection.write(Outcome, "DELETE", requests.path("/imports/{id}", id=id), {})
 
-    def streams(self, run_id: str, *, include: str | None = None) -> Pages[Stream]:
+    def streams(self, id: str, *, include: str | None = None) -> Pages[Stream]:
         """The streams of a run and the number of rows of each."""
-        return self._connection.pages(Stream, requests.path("/runs/{id}/streams", id=run_id), include=include)
+        return self._connection.pages(Stream, requests.path("/runs/{id}/streams", id=id), include=include)
 
     def states(
         self, id: str, *, include: str | None = None, limit: int | None = None, cursor: str | None = None

@@ -116,6 +116,16 @@ def _extend() -> None:
     )
     op.add_column("deletions", sa.Column("purge_requested_at", TIME, nullable=True, comment="When that was."))
     op.add_column(
+        "deletions",
+        sa.Column(
+            "archive",
+            TEXT,
+            nullable=False,
+            server_default=sa.text("''"),
+            comment="Digest of the archive that was exported before it went.",
+        ),
+    )
+    op.add_column(
         "audit_heads",
         sa.Column(
             "pruned_seq",
