@@ -14,12 +14,13 @@ from starlette.testclient import TestClient
 from labkeep.core.access import Actor
 from labkeep.core.commands import ItemVerb, ReadHistory
 from labkeep.core.entities import Run
-from labkeep.core.errors import Invalid
+from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.lifecycle import Status
 from labkeep.dialects.wandb import DIALECT
 from labkeep.dialects.wandb.filestream import Piece, batches_of, console_row, decode, prepare, rows_of
 from labkeep.operations import Store, deletions, history, run_searches, runs
 from labkeep.operations.run_searches import FindRun
+from labkeep.server import make_worker
 
 ANNOUNCE = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted bucket { id name } } }"
 HISTORY, EVENTS, OUTPUT, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "output.log", "wandb-summary.json"
@@ -81,6 +82,44 @@ def test_a_retry_doubles_nothing(api: TestClient, rows: Rows) -> None:
         post(api, piece(HISTORY, 0, {"_step": 0, "a": 1}, {"_step": 1, "a": 2}))
     post(api, piece(HISTORY, 1, {"_step": 1, "a": 2}, {"_step": 2, "a": 3}))
     assert [row["a"] for row in rows()] == [1, 2, 3]
+
+
+def test_pieces_that_come_out_of_order_end_up_in_order(api: TestClient, rows: Rows) -> None:
+    for start in (4, 2, 0, 2):
+        sent = [{"_step": n, "a": n} for n in (start, start + 1)]
+        assert post(api, piece(HISTORY, start, *sent)) == (200, {})
+    assert [row["a"] for row in rows()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_late_piece_in_another_version_replaces_its_lines_and_no_others(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *({"_step": n, "a": n} for n in range(4))))
+    post(api, piece(HISTORY, 1, {"_step": 1, "a": -1}))
+    assert [row["a"] for row in rows()] == [0, -1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"files": None},
+        {"files": {}},
+        {"files": {"tomorrow.jsonl": {"offset": 0, "content": ["x"]}}},
+        {"files": {HISTORY: {"offset": -3, "content": ['{"_step": 0}']}}},
+        {
+            "files": {
+                HISTORY: {"offset": 0, "content": ["", "null", "[]", "1", "NaN", '{"_step": "x"}', '{"_step": 1e300}']}
+            }
+        },
+        {"files": {HISTORY: {"offset": 2**40, "content": ["{}"]}}},
+        {"files": {EVENTS: {"offset": 0, "content": ["{broken"]}, OUTPUT: {"offset": 9, "content": ["\x00"]}}},
+        {"files": {SUMMARY: {"offset": 0, "content": ["{broken", "[]", ""]}}},
+        {"uploaded": ["config.yaml"], "preempting": None, "dropped": 3},
+        {"complete": True},
+        {"complete": False, "exitcode": None},
+    ],
+)
+def test_nothing_that_a_process_may_send_is_refused(api: TestClient, body: dict[str, Any]) -> None:
+    assert post(api, body)[0] == 200
 
 
 def test_not_a_number_and_the_infinities_survive(api: TestClient, rows: Rows) -> None:
@@ -156,6 +195,25 @@ def test_a_run_in_the_trash_is_gone_for_good_and_never_a_conflict(
     response = api.post("/graphql", json={"query": ANNOUNCE, "variables": {"input": late}})
     assert response.status_code == 410
     assert "restorable until" in response.json()["error"]
+
+
+def test_a_purged_run_is_not_brought_back_by_what_its_process_says_late(
+    api: TestClient, store: Store, admin: Actor, stored: Callable[[], Run]
+) -> None:
+    id = stored().id
+    store.database.write(deletions.trash_item, admin, ItemVerb(id=id, on_running="stop"))
+    store.database.write(deletions.purge_item, admin, ItemVerb(id=id))
+    make_worker(store).run_all()
+    late: list[dict[str, Any]] = [
+        {"name": "r1", "modelName": "p", "config": '{"lr": {"value": 1}}'},
+        {"id": id, "summaryMetrics": '{"x": 1}'},
+        {"id": id, "tags": ["late"]},
+    ]
+    answers = [api.post("/graphql", json={"query": ANNOUNCE, "variables": {"input": each}}) for each in late]
+    statuses = {*(answer.status_code for answer in answers), post(api, {})[0], post(api, {"complete": True})[0]}
+    assert statuses <= {404, 410}
+    with pytest.raises(NotFound):
+        stored()
 
 
 def test_the_id_of_a_run_in_the_trash_is_free_for_a_new_process(
