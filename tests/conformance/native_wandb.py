@@ -100,9 +100,35 @@ def sweeps_are_documents_and_their_runs_say_so(client: Labkeep, server: LiveServ
     assert {run.config["x"] for run in back} == {1, 2}
 
 
+def variables_modes_and_code_end_up_in_the_run(client: Labkeep, _server: LiveServer) -> None:
+    """s45."""
+    runs = {run.name: run for run in client.runs.list(newest(client, "s45-").id)}
+    named = runs["named"]
+    assert (named.handle, named.group, named.job_type, named.notes) == ("fixed-id", "from variables", "train", "noted")
+    assert sorted(named.tags) == ["a", "b"]
+    console = [row["line"] for row in client.runs.history(named.id, stream="console")]
+    assert (console[0], console[-1]) == ("100%|####| 4/4", "done at last")
+    assert any(file.path.startswith("code/") for file in client.files.list(named.id))
+    offline = [run for name, run in runs.items() if name.startswith("offline")]
+    assert sorted(row["x"] for run in offline for row in client.runs.history(run.id)) == [0, 1, 2]
+    assert {str(run.status) for run in offline} == {"finished"}
+
+
+def what_lightgbm_logged_is_a_series(client: Labkeep, _server: LiveServer) -> None:
+    """s47."""
+    project = newest(client, "s47-")
+    (boosted,) = client.runs.list(project.id, q="job_type = lightgbm")
+    rows = [row for row in client.runs.history(boosted.id) if "held_binary_logloss" in row]
+    assert len(rows) == 15
+    assert boosted.config["objective"] == "binary"
+    assert {each.type for each in client.artifacts.list(project.id)} >= {"model", "run_table"}
+
+
 WANDB = {
     "wandb-s40_media": media_are_files_of_the_run_and_never_run_here,
     "wandb-s42_artifact_life": several_writers_made_one_version,
     "wandb-s44_public_api": sweeps_are_documents_and_their_runs_say_so,
+    "wandb-s45_surfaces": variables_modes_and_code_end_up_in_the_run,
+    "wandb-s47_integrations": what_lightgbm_logged_is_a_series,
     "wandb-s41_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
 }

@@ -9,10 +9,12 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from labkeep.core.access import Actor
+from labkeep.core.errors import LabkeepError
 from labkeep.dialects import Covered, Dialect
 from labkeep.dialects.wandb.engine import ENGINE
-from labkeep.dialects.wandb.errors import STATUS, encode
+from labkeep.dialects.wandb.errors import STATUS, encode, for_a_person
 from labkeep.dialects.wandb.graphql import offers
+from labkeep.dialects.wandb.refusals import wants_page
 from labkeep.dialects.wandb.routes import ROUTES
 from labkeep.dialects.wandb.surface import OPERATIONS
 from labkeep.dialects.wandb.translate import DIALECT as NAME
@@ -22,7 +24,12 @@ PREFIX = "/wandb"
 
 
 async def _identify(keyring: KeyRing, request: Request) -> Actor:
-    return await keyring.identify(request, bearer(request))
+    try:
+        return await keyring.identify(request, bearer(request))
+    except LabkeepError as error:
+        if wants_page(request):
+            raise for_a_person(error) from None
+        raise
 
 
 def _environment(url: str, key: str) -> dict[str, str]:

@@ -8,25 +8,27 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from labkeep.core.errors import LabkeepError
 from labkeep.dialects.wandb.engine import actor_in
+from labkeep.dialects.wandb.errors import for_a_person
+from labkeep.dialects.wandb.refusals import HEADERS, STYLE, wants_page
 from labkeep.dialects.wandb.translate import moment, state_of
 from labkeep.http.wire import run
 from labkeep.operations import run_searches
 from labkeep.operations.run_searches import FindRun, Seen
 
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "x-content-type-options": "nosniff",
-    "cache-control": "private, no-cache",
-}
-
 
 async def show(request: Request) -> Response:
     """GET /{entity}/{project}/runs/{run}. A browser asks for the key as the password of any user."""
     path = request.path_params
-    request.state.actor = await actor_in(request, path["entity"])
-    asked = FindRun(project=path["project"], handle=path["run"])
-    return HTMLResponse(page(await run(request, run_searches.find, asked, writes=False)), headers=_HEADERS)
+    try:
+        request.state.actor = await actor_in(request, path["entity"])
+        asked = FindRun(project=path["project"], handle=path["run"])
+        return HTMLResponse(page(await run(request, run_searches.find, asked, writes=False)), headers=HEADERS)
+    except LabkeepError as error:
+        if wants_page(request):
+            raise for_a_person(error) from None
+        raise
 
 
 def page(seen: Seen) -> str:
@@ -47,7 +49,7 @@ def page(seen: Seen) -> str:
     rows = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in facts.items() if value)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(run.name)}</title>"
-        "<style>body{font:16px system-ui;margin:2em}th{text-align:left;padding-right:1em}</style>"
+        f"<style>{STYLE}</style>"
         f"<h1>{escape(run.name)}</h1><table>{rows}</table>"
         f"<h2>Config</h2><pre>{_json(run.config)}</pre><h2>Summary</h2><pre>{_json(run.summary)}</pre></html>"
     )

@@ -11,8 +11,9 @@ from _scratch import done, uniq
 BASE, KEY = os.environ["WANDB_BASE_URL"], os.environ["WANDB_API_KEY"]
 
 
-def get(url, key=None):
+def get(url, key=None, accept=None):
     headers = {"Authorization": "Basic " + base64.b64encode(f"api:{key}".encode()).decode()} if key else {}
+    headers |= {"Accept": accept} if accept else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
             return response.status, response.headers, response.read().decode()
@@ -39,6 +40,15 @@ for key in (None, "lk-" + "x" * 43):
     assert status == 401 and "pwned" not in page and "loss" not in page, (status, page)
     assert headers["WWW-Authenticate"].startswith("Basic"), headers
     assert "key" in page
+    # A program gets JSON, a browser a page that says what to do; nothing in it runs.
+    assert headers["Content-Type"] == "application/json", headers
+    status, headers, page = get(url, key, accept="text/html,application/xhtml+xml")
+    assert status == 401 and headers["Content-Type"].startswith("text/html"), (status, headers)
+    assert "API key" in page and "<script" not in page and "pwned" not in page
+    assert headers["WWW-Authenticate"].startswith("Basic"), headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+status, headers, page = get(f"{BASE}/{run.entity}/{run.project}/runs/%3Cb%3Enone", KEY, accept="text/html")
+assert status == 404 and "<b>" not in page and "Not here" in page, page
 # Whether there is such a run is nothing to tell either.
 assert get(f"{BASE}/{run.entity}/{run.project}/runs/none")[0] == 401
 assert get(f"{BASE}/{run.entity}/{run.project}/runs/none", KEY)[0] == 404
