@@ -29,6 +29,7 @@ from labkeep.core.commands_rules import SetRules
 from labkeep.core.errors import Conflict, Corrupt, Gone, Invalid, NotFound, Unavailable
 from labkeep.operations import (
     accounts,
+    attachments,
     deletions,
     encryption,
     encryption_status,
@@ -39,7 +40,10 @@ from labkeep.operations import (
     rows,
     rules,
     runs,
+    traces,
 )
+from labkeep.operations.attachments import Receive
+from labkeep.operations.traces import Home, Target, TraceSet, WriteTraces
 from labkeep.server import rotate_master_key
 from labkeep.settings import Settings
 from labkeep.storage import data_keys, master_key
@@ -470,3 +474,19 @@ def test_what_a_hold_keeps_keeps_its_key(lab: EncryptedLab) -> None:
     assert held.id in live_keys(lab)
     found = history.read(lab.store, lab.actor, ReadHistory(id=held.id, stream="history", include="trashed"))
     assert len(found.table) == 5
+
+
+# --- attachments ------------------------------------------------------------------------------------------------------
+
+
+def test_an_attachment_stays_in_the_project_that_it_was_uploaded_to(lab: EncryptedLab) -> None:
+    logs = [Target(Home.log, lab.project().id), Target(Home.log, lab.project("open", encrypt=False).id)]
+    sets = [TraceSet(target=log, rows=[RowIn(id="r")], attachments=("key",)) for log in logs]
+    lab.write(traces.write, WriteTraces(sets=sets[:1]))
+    (owner,) = {row["item_id"] for row in table(lab, t.fields) if row["path"] == "attachment.key"}
+    stored = files.put(lab.store, lab.actor, files.UploadTo(id=owner), b"attached")
+    received = Receive(key="key", path="attachments/key/a.txt", digest=stored.digest, size=stored.size)
+    lab.write(attachments.receive, received)
+    lab.write(traces.write, WriteTraces(sets=sets[1:]))
+    assert [row["owner_id"] for row in table(lab, t.files)] == [owner]
+    assert lab.content(owner, "attachments/key/a.txt") == b"attached"

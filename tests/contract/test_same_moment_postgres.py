@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from labkeep.core.access import Actor
 from labkeep.core.commands import CreateProject, RowIn
-from labkeep.operations import resources, traces
+from labkeep.operations import purges, resources, traces
 from labkeep.operations.traces import Home, ReadTraces, Target, TraceSet, WriteTraces
+from labkeep.storage import blob_refs
 from labkeep.storage.database import Database
 from labkeep.storage.opening import open_database
+from labkeep.storage.transaction import Tx
 from labkeep.testing.databases import WAIT_S
 from labkeep.testing.factories import make_actor, make_project
 
@@ -42,3 +47,24 @@ def test_one_log_is_made_for_the_first_entries_of_a_project(database: Database) 
         future.result(WAIT_S)
     page = database.read(traces.read, actor, ReadTraces(target=log, limit=100))
     assert {row.id for row in page.items} == {f"r{number}" for number in range(MANY)}
+
+
+def test_a_blob_that_is_referred_to_at_this_moment_is_not_swept(database: Database) -> None:
+    actor = make_actor(database)
+    digest = "sha256:" + "a" * 64
+    database.write(lambda tx, actor, _: blob_refs.register(tx, actor, digest, 1), actor, None)
+    referred, swept = threading.Event(), threading.Event()
+
+    def refer_slowly(tx: Tx, actor: Actor, _command: None) -> None:
+        blob_refs.refer(tx, actor, digest)
+        referred.set()
+        assert swept.wait(WAIT_S)
+
+    referring = database.submit(refer_slowly, actor, None)
+    assert referred.wait(WAIT_S)
+    sweep = database.submit(purges.begin_sweep, actor, purges.Sweep(database.clock() + timedelta(days=1)))
+    try:
+        assert sweep.result(WAIT_S) == {}
+    finally:
+        swept.set()
+    referring.result(WAIT_S)

@@ -152,6 +152,8 @@ def begin_sweep(tx: Tx, organization_id: str, before: datetime, limit: int) -> d
     b = t.blobs.c
     idle = (b.organization_id == organization_id, b.refs <= 0, or_(b.created_at < before, b.swept_at.is_not(None)))
     query = select(b.digest, b.size).where(*idle).order_by(b.digest).limit(limit)
+    # Locked: on PostgreSQL somebody may refer to one of them between the two statements. That one is not idle.
+    query = query.with_for_update(skip_locked=True)
     found = {row[0]: row[1] for row in tx.execute(query)}
     if found:
         marked = update(t.blobs).where(b.organization_id == organization_id, b.digest.in_([*found]), b.refs <= 0)
