@@ -44,7 +44,7 @@ from labkeep.testing.databases import WAIT_S
 from labkeep.testing.factories import make_actor, make_project, make_run
 
 COUNT = 40
-STEPS = 60
+STEPS = 25
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -132,7 +132,7 @@ class Crowd:
             return check.run(connection, self.store.blobs, self.database.clock()).problems
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_happens_meanwhile_each_object_is_in_one_place(database: Database, tmp_path: Path, seed: int) -> None:
     crowd = Crowd(database, tmp_path)
     stop = threading.Event()

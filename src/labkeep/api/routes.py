@@ -250,7 +250,11 @@ LIFECYCLE = [
     _read("/plans", cl.ListPlans, deletions.list_plans, c.Page[c.Plan], "List plans"),
     _read("/plans/{id}", c.Get, deletions.get_plan, c.Plan, "Get a plan"),
     _read("/plans/{id}/diff", cl.DiffPlans, deletions.diff_plans, PlanDifference, "Compare two plans"),
-    _write("POST", "/plans", c.MakePlan, deletions.make_plan, c.Plan, "Plan: what a verb would do"),
+    msgspec.structs.replace(
+        _write("POST", "/plans", c.MakePlan, deletions.make_plan, c.Plan, "Plan: what a verb would do"),
+        # In a reading transaction: a plan over a million objects keeps no writer waiting.
+        prepare=lambda store, actor, command: deletions.drafted(store.database, actor, command),
+    ),
     _write(
         "POST", "/apply", c.Apply, deletions.apply, c.Outcome, "Archive, unarchive, trash, restore or purge a selection"
     ),

@@ -47,6 +47,7 @@ from labkeep.operations.projects import READABLE, resolve, states_for
 from labkeep.storage import deletions as store
 from labkeep.storage import jobs, plans, records
 from labkeep.storage import tables as t
+from labkeep.storage.database import Database
 from labkeep.storage.inventory import Freed
 from labkeep.storage.pages import cut, decode_cursor, decode_id_cursor, encode_cursor, page
 from labkeep.storage.transaction import Tx
@@ -58,8 +59,20 @@ SHOWN_ITEMS = 1_000
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
-def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
+def make_plan(tx: Tx, actor: Actor, command: MakePlan | Plan) -> Plan:
     """What a verb would do, stored so that it can be applied by its hash. Nothing happens yet."""
+    plan = command if isinstance(command, Plan) else draft_plan(tx, actor, command)
+    plans.keep(tx, actor, plan)
+    return plan
+
+
+def drafted(database: Database, actor: Actor, command: MakePlan) -> Plan:
+    """The plan for `make_plan` to store, made while others write: a large one takes seconds."""
+    return database.read(draft_plan, actor, command)
+
+
+def draft_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
+    """What a verb would do, not stored yet."""
     require(actor, "run.read")
     planner = Planner(parse_verb(command.verb), parse_options(command.on_running, command.force))
     freed = Freed()
@@ -78,7 +91,6 @@ def make_plan(tx: Tx, actor: Actor, command: MakePlan) -> Plan:
     plan = planner.plan(tx.new_id(), tx.now, freed=freed.by_kind, restorable_until=until)
     if coming:
         plan = _with_obstacles(tx, actor, plan, coming)
-    plans.keep(tx, actor, plan)
     return plan
 
 

@@ -68,7 +68,8 @@ def fold(
             reasons.require(tx, actor, planner.homes - asked, *words)
             asked |= planner.homes
         if at_once is None:
-            _refuse_too_many(planner, applying)
+            if applying and selection.deletion_id is None:  # what one deletion holds moves by a few statements
+                _refuse_too_many(tx, planner)
             if going:
                 sink(going)
             continue
@@ -79,15 +80,17 @@ def fold(
         sink(going)
 
 
-MOST_AT_ONCE = 100_000
-"""Objects that one transaction may change: the database keeps what it must undo in memory until its end."""
+TIMES_AT_ONCE = 50
+"""How many times `Tx.apply_at_once` one transaction may change: what it would have to undo is kept in memory until its
+end."""
 
 
-def _refuse_too_many(planner: Planner, applying: bool) -> None:
-    if applying and sum(planner.counts.values()) > MOST_AT_ONCE:
+def _refuse_too_many(tx: Tx, planner: Planner) -> None:
+    most = max(100, TIMES_AT_ONCE * tx.apply_at_once)
+    if sum(planner.counts.values()) > most:
         raise TooLarge(
-            f"more than {MOST_AT_ONCE:,} objects would be changed at once: leave that to a job (background=true or auto)",
-            limit=MOST_AT_ONCE,
+            f"more than {most:,} objects would be changed at once: leave that to a job (background=true or auto)",
+            limit=most,
         )
 
 

@@ -28,11 +28,12 @@ from labkeep.core.commands import (
     SetLock,
     UpdateRun,
 )
+from labkeep.core.commands_holds import SetHold
 from labkeep.core.commands_jobs import ControlJob, JobItem, ListJobItems, ResumeJob, SetRate
 from labkeep.core.entities import Deletion, Job, Run
-from labkeep.core.errors import Forbidden, Held, Illegal
+from labkeep.core.errors import Forbidden, Held, Illegal, TooLarge
 from labkeep.core.lifecycle import Kind, State, Status, Verb
-from labkeep.operations import audits, deletions, documents, environments, executions, jobs, runs
+from labkeep.operations import audits, deletions, documents, environments, executions, holds, jobs, runs
 from labkeep.operations.handovers import Asked
 from labkeep.server import make_worker
 from labkeep.storage.executions import WAITING, Waiting, turn_of
@@ -176,6 +177,18 @@ def test_whoever_does_not_want_a_job_waits_for_any_size(lab: Lab) -> None:
     assert lab.trash(background=False).counts == {"run": 7}
 
 
+def test_what_no_transaction_may_change_is_left_to_a_job(lab: Lab) -> None:
+    made = lab.runs(101)
+    with pytest.raises(TooLarge, match="leave that to a job"):
+        lab.trash(background=False)
+    assert set(lab.states(*made)) == {State.active}
+    outcome = lab.trash()
+    lab.work(outcome)
+    whole = Selection(deletion_id=outcome.deletion_id)
+    purge = lab.write(deletions.apply, Apply(verb="purge", selection=whole))
+    assert lab.work(purge).result["items"] == 101
+
+
 def test_what_blocks_is_said_at_once_when_nothing_would_go(lab: Lab) -> None:
     for run in lab.runs(3):
         lab.write(deletions.set_lock, SetLock(id=run.id, locked=True))
@@ -260,6 +273,19 @@ def test_what_changed_since_it_was_chosen_is_left_alone(lab: Lab) -> None:
     }
     assert lab.deletion(outcome).counts == {"run": 5}
     assert lab.read(jobs.items, ListJobItems(id=done.id, outcome="stale")).items[0].item_id == edited.id
+
+
+def test_what_is_held_meanwhile_stays(lab: Lab) -> None:
+    held, *rest = lab.runs(5)
+    outcome = lab.trash()
+    steps = Steps(lab)
+    steps.check()
+    lab.write(holds.set_, SetHold(matter="a case", ids=[held.id]))
+    steps.let_go()
+    assert lab.work(outcome).result["outcomes"] == {"trashed": 4, "blocked": 1}
+    assert lab.states(held, *rest) == [State.active] + [State.trashed] * 4
+    [left] = lab.left(outcome)
+    assert "hold" in left.reason
 
 
 def test_a_project_goes_after_what_is_in_it_and_stays_when_something_came_in(lab: Lab) -> None:
