@@ -7,7 +7,7 @@ import importlib
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ from labkeep.storage.database import utc_now
 from labkeep.storage.opening import open_blobs, open_database, open_reader
 from labkeep.storage.transaction import Tx
 from labkeep.worker.jobs import NOBODY, Worker
-from labkeep.worker.tasks import SCHEDULE, TASKS
+from labkeep.worker.tasks import SCHEDULE, TASKS, drop_strays, tidy
 
 DIALECTS = ("braintrust", "wandb")
 """Every foreign API that is served: the name of its package, and its prefix."""
@@ -95,8 +95,8 @@ def close_store(store: Store) -> None:
     store.blobs.close()
 
 
-def check_store(settings: Settings, *, deep: bool = False) -> check.Report:
-    """Whether everything in a store fits together. Only reads, and may run beside the server."""
+def check_store(settings: Settings, *, deep: bool = False, only: Collection[str] = ()) -> check.Report:
+    """Whether everything in a store fits together, or some checks of it. Only reads, and may run beside the server."""
     data = Path(settings.data)
     master = master_key.load(settings.master_key, settings.master_key_file)
     engine = open_reader(settings.database_url, data=data)
@@ -106,10 +106,26 @@ def check_store(settings: Settings, *, deep: bool = False) -> check.Report:
             reader = Tx(looking, utc_now(), IdSource(), engine.dialect.name, master=master)
             reader.vault.admit(master, master_key.load("", settings.old_master_key_file))
             blobs = EncryptedBlobs(below, partial(data_keys.get, reader))
-            return check.run(connection, blobs, utc_now(), reader, deep=deep)
+            return check.run(connection, blobs, utc_now(), reader, deep=deep, only=only)
     finally:
         below.close()
         engine.dispose()
+
+
+SWEPT = ("references", "blobs", "orphans")
+"""The checks that compare the database with the blob store, in both directions."""
+
+
+def sweep_store(settings: Settings) -> check.Report:
+    """Remove what nothing refers to and what nothing records, from a store that no server has open; answers what is
+    still wrong then. Unavailable while a server has the folder: it sweeps by itself."""
+    store = open_store(settings)
+    try:
+        tidy(store)
+        drop_strays(store)
+    finally:
+        close_store(store)
+    return check_store(settings, only=SWEPT)
 
 
 def rotate_master_key(settings: Settings, new_file: Path | None = None) -> encryption.Rewrapped:

@@ -62,6 +62,7 @@ SECTIONS = {
         "serve": "labkeep.cli.server:serve",
         "worker": "labkeep.cli.server:worker",
         "check": "labkeep.cli.server:check",
+        "sweep": "labkeep.cli.server:sweep",
         "keygen": "labkeep.cli.master_keys:keygen",
         "rotate-master-key": "labkeep.cli.master_keys:rotate_master_key",
         "settings": "labkeep.cli.server:settings",

@@ -215,6 +215,34 @@ def _print_report(session: Session, report: Report) -> None:
         session.output.note(f"… and {report.found - len(report.problems)} more")
 
 
+@click.command(
+    cls=Command,
+    examples=("labkeep sweep --dry-run", "labkeep sweep --data /srv/labkeep", "labkeep sweep --dry-run --json"),
+)
+@data_option
+@click.option("--dry-run", is_flag=True, help="Only look; this may run beside the server.")
+@config_option
+@pass_session
+def sweep(session: Session, data: str | None, dry_run: bool, config: Path | None) -> None:
+    """Remove blobs that nothing refers to or that nothing records, and say what is missing.
+
+    The server does that by itself, every hour and every day, so this is for a store that no server has open. Uploads of
+    the last hours that nothing refers to yet are left alone. Prints what does not fit between the database and the blob
+    store, in both directions; exit code 7 when something is left that a sweep cannot mend, or would be with --dry-run.
+    """
+    chosen = settings_of(config, data=data)
+    if not chosen.database_url and not Path(chosen.data).is_dir():
+        raise Unavailable(f"there is no store at {chosen.data}: say where it is with --data DIR", path=chosen.data)
+    root = server_root()
+    report = root.check_store(chosen, only=root.SWEPT) if dry_run else root.sweep_store(chosen)
+    if session.json:
+        session.output.json(report)
+    else:
+        _print_report(session, report)
+    if report.found:
+        click.get_current_context().exit(Corrupt.exit_code)
+
+
 SETTINGS = (
     Column("NAME", lambda s: s["name"]),
     Column("VALUE", lambda s: s["value"]),

@@ -6,7 +6,7 @@ held against anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -71,16 +71,26 @@ Check = Callable[[Subject], Iterator[Problem | int]]
 """Yields problems, and numbers of things looked at."""
 
 
-def run(connection: Connection, blobs: Blobs, now: datetime, reader: Tx | None = None, *, deep: bool = False) -> Report:
+def run(
+    connection: Connection,
+    blobs: Blobs,
+    now: datetime,
+    reader: Tx | None = None,
+    *,
+    deep: bool = False,
+    only: Collection[str] = (),
+) -> Report:
     """Run every check. ``deep`` also reads and hashes every blob and decodes every chunk and segment.
 
-    ``reader`` opens what is encrypted; without it there are no master keys.
+    ``reader`` opens what is encrypted; without it there are no master keys. ``only`` names the checks to run.
     """
     reader = reader or Tx(connection, now, IdSource(), connection.dialect.name)
     checked: dict[str, int] = {}
     problems: list[Problem] = []
     found = 0
     for name, check in CHECKS.items():
+        if only and name not in only:
+            continue
         checked[name] = 0
         for result in check(Subject(connection, blobs, now, deep, reader)):
             if isinstance(result, int):

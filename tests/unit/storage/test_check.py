@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
 from labkeep import Labkeep
+from labkeep.cli.main import main
+from labkeep.cli.session import Session
 from labkeep.server import check_store
 from labkeep.settings import Settings
 from labkeep.storage.check import CHECKS, Report
@@ -106,14 +109,14 @@ def both(folder: Path, break_: str, mend: str) -> Iterator[None]:
 
 
 @contextmanager
-def stray(folder: Path, space: str) -> Iterator[None]:
+def stray(folder: Path, space: str) -> Iterator[Path]:
     name = hashlib.sha256(b"stray").hexdigest()
     path = folder / "blobs" / space / name[:2] / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"stray")
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    yield
-    path.unlink()
+    yield path
+    path.unlink(missing_ok=True)
 
 
 def organization(folder: Path) -> str:
@@ -166,6 +169,16 @@ FAULTS: dict[str, Fault] = {
     ),
     "a blob is recorded nowhere": Fault("orphans", "that nothing records", lambda f: stray(f, organization(f))),
     "a blob is nobody's": Fault("orphans", "belongs to no organization", lambda f: stray(f, "elsewhere")),
+    "a data key cannot be opened": Fault(
+        "keys",
+        "",
+        lambda f: both(
+            f,
+            "INSERT INTO data_keys (organization_id, id, owner_id, wrapped, master, created_at) "
+            "SELECT organization_id, randomblob(16), id, x'01', 'another', 0 FROM items LIMIT 1",
+            "DELETE FROM data_keys",
+        ),
+    ),
     "a stream counts fewer rows than it has": Fault(
         "history",
         "has rows up to",
@@ -271,7 +284,7 @@ def test_every_check_has_a_fault_that_it_finds() -> None:
 def test_a_store_as_it_should_be_is_clean_and_all_of_it_was_looked_at(store: Path) -> None:
     report = checked(store)
     assert (report.clean, report.problems) == (True, [])
-    assert {name for name, count in report.checked.items() if not count} == set()
+    assert {name for name, count in report.checked.items() if not count} == {"keys"}, "nothing of it is encrypted"
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -285,6 +298,30 @@ def test_it_is_found_and_gone_once_repaired(store: Path, name: str) -> None:
         assert all(problem.subject and problem.repair for problem in report.problems)
         assert report.found == len(report.problems)
     assert checked(store).problems == []
+
+
+def sweep(folder: Path, *options: str) -> Any:
+    return CliRunner().invoke(main, ["sweep", "--data", str(folder), *options], obj=Session(human=False))
+
+
+def test_a_sweep_shows_what_it_would_remove_and_removes_it(store: Path) -> None:
+    with stray(store, organization(store)) as path:
+        shown = sweep(store, "--dry-run")
+        assert (shown.exit_code, "that nothing records" in shown.stdout, path.exists()) == (7, True, True)
+        swept = sweep(store)
+        assert (swept.exit_code, path.exists()) == (0, False)
+    assert checked(store).clean
+
+
+def test_a_sweep_says_what_is_missing_and_does_not_touch_the_store_of_a_running_server(store: Path) -> None:
+    with changed(blob_of(store, RUN), lambda _: None):
+        assert "missing from the blob store" in sweep(store, "--dry-run").stdout
+        assert sweep(store).exit_code == 7
+    with Labkeep.local(store):
+        assert sweep(store, "--dry-run").exit_code == 0
+        refused = sweep(store)
+        assert refused.exit_code == 6
+        assert "in use by another Labkeep process" in refused.stderr
 
 
 def test_what_only_reading_everything_can_find_needs_a_deep_check(store: Path) -> None:
