@@ -93,8 +93,12 @@ def _override(details: Mapping[str, Any]) -> str:
     option = OVERRIDES.get(str(details.get("override", "")))
     if option:
         return f"{option} does it all the same"
-    locked = [blocker["id"] for blocker in details.get("blockers", ()) if not blocker.get("override")]
-    return f"labkeep unlock {locked[0]}" if locked else ""
+    staying = [blocker for blocker in details.get("blockers", ()) if not blocker.get("override")]
+    if not staying:
+        return ""
+    first = staying[0]
+    hints = {"hold": "labkeep hold ls --item {}", "minimum_keep": "labkeep trashed --order due"}
+    return hints.get(first.get("origin", "user"), "labkeep unlock {}").format(first["id"])
 
 
 def _role(details: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from labkeep.cli import options
-from labkeep.cli.cells import Size, count_of
+from labkeep.cli.cells import Size, count_of, size
 from labkeep.cli.command import Group, pass_session
 from labkeep.cli.deletions import KINDS
 from labkeep.cli.options import listed, window
@@ -90,7 +90,7 @@ def _preview(session: Session, scope: dict[str, Any]) -> None:
     if session.json:
         session.output.json(found)
         return
-    session.output.line(f"would hold {count_of(found.counts)} ({session.output.cell(Size(found.bytes))})")
+    session.output.line(f"would hold {count_of(found.counts)} ({size(found.bytes)})")
     session.output.rows(HELD, found.items)
 
 

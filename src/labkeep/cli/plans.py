@@ -83,7 +83,10 @@ def conflict(plan: Plan) -> Conflict:
     details: dict[str, Any] = {
         "blocked": plan.blocked,
         "override": first.override,
-        "blockers": [{"id": b.id, "kind": b.kind, "reason": b.reason, "override": b.override} for b in plan.blockers],
+        "blockers": [
+            {"id": b.id, "kind": b.kind, "reason": b.reason, "override": b.override, "origin": b.origin}
+            for b in plan.blockers
+        ],
     }
     return KINDS.get(first.override, Conflict)(f"{first.reason}{more}; nothing was done", **details)
 

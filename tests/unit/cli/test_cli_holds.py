@@ -26,3 +26,12 @@ def test_a_dry_run_shows_what_would_be_held_and_sets_nothing(cli: Cli, project: 
 
 def test_a_hold_needs_a_matter(cli: Cli, make_run: MakeRun) -> None:
     assert "--matter" in cli("hold", "set", make_run("a")).stderr
+
+
+def test_a_refusal_names_the_hold_and_how_to_look_at_it(cli: Cli, make_run: MakeRun) -> None:
+    run = make_run("held")
+    id = cli("hold", "set", "--matter", "Case 12", run).stdout.strip()
+    refused = cli("trash", run, "--yes").stderr
+    assert f"hold {id}" in refused
+    assert f"labkeep hold ls --item {run}" in refused
+    assert cli("trash", run, "--yes").exit_code == 5
