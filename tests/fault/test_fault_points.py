@@ -42,7 +42,7 @@ def test_nothing_is_lost_or_half_done_when_the_server_dies_at(case: str, tmp_pat
         assert find(site.data, workload.purged) == {}
         workload.finish(client)
         assert client.audit.verify().intact
-        assert find(site.data, workload.doomed + workload.parted) == {}
+        assert find(site.data, workload.doomed + workload.parted + workload.erased) == {}
     site.assert_sound()
 
 
@@ -52,7 +52,7 @@ def test_the_workload_itself_comes_to_its_end(tmp_path: Path) -> None:
         workload = Workload(client)
         assert workload.run() is True
         assert snapshot(client) == workload.before
-        assert {job.task for job in client.jobs.list()} == {"seal", "purge", "purge_removal"}
+        assert {job.task for job in client.jobs.list()} == {"seal", "purge", "purge_removal", "erasure.erase"}
         assert workload.purged == workload.doomed
         kept = workload.word("kept-0")
         assert {path.partition("/")[0] for path in find(site.data, [kept])[kept]} == {"blobs", "labkeep.db"}

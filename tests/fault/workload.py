@@ -44,6 +44,8 @@ class Workload:
         self.before, self.after = empty(), empty()
         self.acknowledged = 0
         self.ids: dict[str, str] = {}
+        self.erased: list[str] = []
+        """Words of people who were certainly erased."""
         self.parted: list[str] = []
         """Words of parts that were certainly purged."""
 
@@ -98,6 +100,11 @@ class Workload:
             yield lambda n=number: self._remove_parts(f"kept-{n}")
             yield lambda: wait_for_jobs(self.client)
             yield lambda n=number: self._parted(f"kept-{n}")
+            yield lambda n=number: self._person(n)
+            yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self._erase(n)
+            yield lambda: wait_for_jobs(self.client)
+            yield lambda n=number: self.erased.append(self.word(f"person-{n}"))
             yield lambda n=number: self._trash(f"kept-{n}")
             yield lambda n=number: self._restore(f"kept-{n}")
             yield lambda n=number: self._trash(f"doomed-{n}")
@@ -219,6 +226,25 @@ class Workload:
 
         return change
 
+    def _person(self, number: int) -> None:
+        """A run in a project of its own, whose every part speaks of one person."""
+        c, said = self.client, self.word(f"person-{number}")
+        self._write(lambda: c.projects.create(f"{self.project}-people", exist_ok=True), lambda _: None)
+        run = self._write(
+            lambda: c.runs.create(f"{self.project}-people", notes=said, status="finished"), lambda _: None
+        )
+        self._write(lambda: c.rows.write(run.id, [{"id": "a", "data": {"input": said}}]), lambda _: None)
+        self._write(lambda: c.files.upload(run.id, "a.txt", said.encode()), lambda _: None)
+        rows = [{"_step": n, "said": f"{said} {n}"} for n in range(8)]
+        self._write(lambda: c.runs.append_history(run.id, rows, offset=0), lambda _: None)
+        lines = [{"_step": 0, "line": said}]
+        self._write(lambda: c.runs.append_history(run.id, lines, stream="console", offset=0), lambda _: None)
+
+    def _erase(self, number: int) -> None:
+        c, said = self.client, self.word(f"person-{number}")
+        asked = self._write(lambda: c.erasures.create(said), lambda _: None)
+        self._write(lambda: c.erasures.run(asked.id), lambda _: None)
+
     def _parted(self, name: str) -> None:
         self.parted.append(self.word(f"part-of-{name}"))
 
@@ -233,6 +259,8 @@ class Workload:
                 client.runs.purge(run.id)
         for removal in [*client.removals.list(state="trashed")]:
             client.removals.purge(removal.id)
+        for request in [*client.erasures.list(state="open")]:
+            client.erasures.run(request.id)
         wait_for_jobs(client)
 
 

@@ -23,6 +23,7 @@ from labkeep.core import commands_rules as cr
 from labkeep.core import commands_transfer as x
 from labkeep.core import commands_webhooks as w
 from labkeep.core import entities as e
+from labkeep.core import erasures as er
 from labkeep.core import receipts as r
 from labkeep.core import removals as rm
 from labkeep.core.plan_difference import PlanDifference
@@ -40,6 +41,7 @@ from labkeep.operations import (
     documents,
     encryption_status,
     environments,
+    erasures,
     experiments,
     exports,
     files,
@@ -372,6 +374,15 @@ REMOVALS = [
     ),
 ]
 
+ERASURES = [
+    _read("/erasures", er.ListErasures, erasures.list_, c.Page[er.Erasure], "List requests to erase a person"),
+    _write("POST", "/erasures", er.CreateErasure, erasures.create, er.Erasure, "Ask to erase a person", 201),
+    _read("/erasures/{id}", c.Get, erasures.get, er.Erasure, "Get a request to erase a person"),
+    _write("POST", "/erasures/{id}/preview", er.PreviewErasure, erasures.preview, er.AskedErasure, "Look, and count"),
+    _write("POST", "/erasures/{id}/run", er.RunErasure, erasures.run, er.AskedErasure, "Erase, verify, sign a receipt"),
+    _write("POST", "/erasures/{id}/cancel", er.CancelErasure, erasures.cancel, er.Erasure, "Withdraw a request"),
+]
+
 RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
@@ -440,6 +451,7 @@ ENDPOINTS: list[Endpoint] = [
     *LIFECYCLE,
     *RULES,
     *REMOVALS,
+    *ERASURES,
     *HOLDS,
     *RECEIPTS,
     *POLICIES,

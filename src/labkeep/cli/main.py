@@ -42,6 +42,7 @@ SECTIONS = {
         "policy": "labkeep.cli.policies:policy",
         "remove": "labkeep.cli.removals:remove",
         "removals": "labkeep.cli.removals:removals",
+        "erasure": "labkeep.cli.erasures:erasure",
     },
     "Records": {
         "audit": "labkeep.cli.audits:audit",

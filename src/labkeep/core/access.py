@@ -54,6 +54,9 @@ PERMISSIONS: dict[str, Role] = {f"{kind}.{verb}": role for kind in Kind for verb
     "webhook.read": Role.maintainer,
     "webhook.write": Role.maintainer,
     "check.run": Role.owner,
+    "erasure.read": Role.maintainer,
+    "erasure.write": Role.maintainer,
+    "erasure.run": Role.owner,
 }
 """Permission -> the least role that has it."""
 
@@ -71,6 +74,7 @@ AGENT_DENIED = frozenset(
     }
     # Nor does a program decide what a court may want to see.
     | {"hold.read", "hold.set", "hold.lift"}
+    | {"erasure.read", "erasure.write", "erasure.run"}
     | {"policy.write", "policy.write_organization", "rules.write_organization"}
 )
 """Permissions that a key with the agent flag never has, whatever its role."""

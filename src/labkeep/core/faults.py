@@ -45,6 +45,12 @@ POINTS = (
     "removal.segment_written",
     "removal.segment_swapped",
     "removal.verified",
+    "erasure.rows",
+    "erasure.chunks",
+    "erasure.segment",
+    "erasure.file",
+    "erasure.noted",
+    "erasure.done",
     "job.claimed",
     "job.finished",
 )

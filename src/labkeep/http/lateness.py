@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from labkeep.core.access import Actor
 from labkeep.core.errors import LabkeepError
 from labkeep.operations import Store
+from labkeep.operations.erasures import count_overdue
 from labkeep.operations.policy_runs import Lateness, lateness
 
 MEASURED_S = 5.0
@@ -40,13 +41,28 @@ class _Policies(Collector):
         return overdue, age
 
 
+class _Erasures(Collector):
+    """Requests to erase a person that should have been answered."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        """One number."""
+        text = "Requests to erase a person that are not answered by their due date"
+        return (GaugeMetricFamily("labkeep_erasures_overdue", text, value=float(self._count)),)
+
+
 async def policy_metrics(store: Store, nobody: Actor) -> bytes:
     """The metrics as Prometheus reads them; nothing when the database does not answer."""
     try:
         query = asyncio.wrap_future(store.database.query(lateness, nobody, None))
         found = await asyncio.wait_for(query, MEASURED_S)
+        waiting = asyncio.wrap_future(store.database.query(count_overdue, nobody, None))
+        overdue = await asyncio.wait_for(waiting, MEASURED_S)
     except (LabkeepError, TimeoutError):  # that is for readyz to say; the other metrics are needed all the more
         return b""
     registry = CollectorRegistry()
     registry.register(_Policies(found))
+    registry.register(_Erasures(overdue))
     return generate_latest(registry)

@@ -13,7 +13,7 @@ from labkeep.core.errors import AlreadyExists, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import LIVE, Kind, State
 from labkeep.core.merge import merge
-from labkeep.storage import data_keys, holds, index, records, search
+from labkeep.storage import data_keys, holds, index, records, search, subjects
 from labkeep.storage.transaction import Tx
 
 READABLE = (State.active, State.archived, State.trashed)
@@ -111,6 +111,7 @@ def update(tx: Tx, actor: Actor, command: UpdateProject) -> Project:
         changes["settings"] = settings = merge(before.settings, command.settings)
         check_rules(actor, before.settings, settings)
         data_keys.turn(tx, before.organization_id, before.id, before.settings, settings)
+        subjects.turn(tx, actor, before.settings, settings)
     if changes.get("name", before.name) != before.name:
         records.check_handle(tx, Project, actor, parent_id=before.parent_id, handle=str(changes["name"]))
         changes["handle"] = changes["name"]

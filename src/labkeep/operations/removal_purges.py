@@ -22,7 +22,18 @@ from labkeep.core.removals import Part, Removal
 from labkeep.operations import Store, files
 from labkeep.operations.history import copy, segment_reader
 from labkeep.operations.removals import EVENTS
-from labkeep.storage import blob_refs, chunks, histories, masks, purge, records, row_removals, stream_purges
+from labkeep.storage import (
+    blob_refs,
+    chunks,
+    histories,
+    masks,
+    purge,
+    records,
+    row_removals,
+    rows,
+    stream_purges,
+    subjects,
+)
 from labkeep.storage import removals as store
 from labkeep.storage.histories import Chunk, Segment
 from labkeep.storage.masks import Mask
@@ -127,6 +138,8 @@ def drop_rows(tx: Tx, actor: Actor, step: Step) -> int:
     if ids:
         size = row_removals.drop(tx, owner, held.xact, ids)
         records.add_bytes(tx, owner.id, owner.organization_id, -size)
+        alive = rows.current(tx, owner, ids)
+        subjects.forget(tx, owner, [id for id in ids if id not in alive])
     return len(ids)
 
 

@@ -123,7 +123,7 @@ def protect(tx: Tx, actor: Actor, owner: Item, *, reason: str = "", ticket: str 
     agents.refuse_suspended(tx, actor)
     holds.refuse(tx, actor, [owner.id], "taken apart")
     if asked:
-        _check_words(_rules(tx, actor, owner), reason, ticket)
+        _check_words(_rules(tx, actor, owner), reason or actor.reason, ticket or actor.ticket)
 
 
 def _check_state(owner: Item) -> None:
@@ -170,15 +170,15 @@ def _note(
         stream=found.stream,
         count=found.number,
         bytes=found.bytes,
-        reason=reason,
-        ticket=ticket,
+        reason=reason or actor.reason,
+        ticket=ticket or actor.ticket,
         actor=actor.name,
         key_id=actor.key_id,
         created_at=tx.now,
         restorable_until=restorable_until(tx, actor, owner),
     )
     store.insert(tx, owner, removal, held)
-    _audit(tx, actor, owner, removal, "removed", reason, ticket)
+    _audit(tx, actor, owner, removal, "removed", removal.reason, removal.ticket)
     return removal
 
 

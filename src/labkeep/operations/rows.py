@@ -20,7 +20,7 @@ from labkeep.core.lifecycle import Kind
 from labkeep.core.merge import merge, remove_values
 from labkeep.operations import removals
 from labkeep.operations.projects import states_for
-from labkeep.storage import index, records
+from labkeep.storage import index, records, subjects
 from labkeep.storage import rows as stored
 from labkeep.storage.pages import decode_cursor, encode_cursor
 from labkeep.storage.rows import POSITION_SHIFT, Revision, Sums
@@ -144,6 +144,7 @@ def _write(tx: Tx, actor: Actor, owner: Item, rows: Sequence[RowIn]) -> Written:
         removals.drop_rows(tx, actor, owner, buried, xact)
     added = stored.store(tx, owner, xact, revisions, changed.keys() & before.keys())
     stored.advance(tx, owner, xact, added)
+    subjects.note(tx, owner, subjects.declared(tx, owner), revisions)
     _sum_up(tx, owner, before, revisions)
     return Written(ids, xact)
 

@@ -15,7 +15,7 @@ from labkeep.core.errors import Invalid
 from labkeep.core.ids import is_id
 from labkeep.core.merge import merge
 from labkeep.core.rules import NAMES, Rules, check, combine, read
-from labkeep.storage import data_keys, records
+from labkeep.storage import data_keys, records, subjects
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -88,6 +88,7 @@ def _set(tx: Tx, actor: Actor, command: SetRules, table: Table[Any], id: str) ->
     after = merge(before, command.rules)
     check(after)
     data_keys.turn(tx, actor.organization_id, None, before, after)
+    subjects.turn(tx, actor, before, after)
     if after != before:
         tx.execute(update(table).where(table.c.id == id).values(settings=after))
         changed = {name: after.get(name) for name in sorted(command.rules) if after.get(name) != before.get(name)}

@@ -144,6 +144,16 @@ def drop(tx: Tx, owner: Item, xact: int, ids: Sequence[str]) -> int:
     return sum(state.size for state in dropped)
 
 
+def drop_all(tx: Tx, owner: Item, ids: Collection[str]) -> int:
+    """Remove every state of these rows for good, tombstones too; answers the bytes."""
+    total = 0
+    for part in parts(ids):
+        states = [state for found in _states(tx, owner, part).values() for state in found]
+        _drop(tx, owner, states)
+        total += sum(state.size for state in states)
+    return total
+
+
 def _drop(tx: Tx, owner: Item, states: Sequence[State]) -> None:
     if states:
         same = _owner(owner)
@@ -157,4 +167,4 @@ def count_left(tx: Tx, owner: Item, xact: int) -> int:
     return int(tx.execute(query).scalar_one())
 
 
-__all__ = ["State", "count_left", "drop", "hide_versions", "lift", "members", "parts", "size_of"]
+__all__ = ["State", "count_left", "drop", "drop_all", "hide_versions", "lift", "members", "parts", "size_of"]

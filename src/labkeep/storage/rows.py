@@ -154,7 +154,7 @@ _REVISION = (c.id, c.root_id, c.position, c.created_at, c.deleted, c.data)
 
 def _revision(box: Box, found: Any) -> Revision:
     id, root_id, position, created_at, deleted, data = found
-    return Revision(id, root_id, position, created_at, deleted, _json(box, id, data))
+    return Revision(id, root_id, position, created_at, deleted, json_of(box, id, data))
 
 
 def box_of(tx: Tx, owner: Item) -> Box:
@@ -162,7 +162,8 @@ def box_of(tx: Tx, owner: Item) -> Box:
     return Box(tx, owner.organization_id, owner.id, owner.project_id)
 
 
-def _json(box: Box, id: str, stored: bytes) -> bytes:
+def json_of(box: Box, id: str, stored: bytes) -> bytes:
+    """The JSON text of a row from its column."""
     return unpack(box.open(stored, place_of_row(id)) if stored[:1] == MARK else stored)
 
 
@@ -194,6 +195,16 @@ def current(tx: Tx, owner: Item, ids: Collection[str]) -> dict[str, Revision]:
     for part in _parts(ids):
         found.update((row[0], _revision(box, row)) for row in tx.execute(_CURRENT, _parameters(owner, part)))
     return found
+
+
+_STATES = select(*_REVISION).where(*_OF_OWNER, c.id.in_(bindparam("ids", expanding=True)))
+
+
+def every_state(tx: Tx, owner: Item, ids: Collection[str]) -> Iterator[Revision]:
+    """Every state that these rows had, tombstones included."""
+    box = box_of(tx, owner)
+    for part in _parts(ids):
+        yield from (_revision(box, row) for row in tx.execute(_STATES, _parameters(owner, part)))
 
 
 def _parameters(owner: Item, ids: list[str]) -> dict[str, Any]:
@@ -311,7 +322,7 @@ def _decode(box: Box, found: Iterable[Any]) -> tuple[list[Row], bool]:
             return rows, False
         made = []
         for row in trace:
-            json = _json(box, row[1], row[5])
+            json = json_of(box, row[1], row[5])
             held += len(json)
             made.append(_row(row, json))
         rows.extend(sorted(made, key=attrgetter("created_at", "id")))
@@ -338,7 +349,7 @@ def iter_current(tx: Tx, owner: Item, *, as_of: int | None = None) -> Iterator[R
     found = tx.execute(query).all()
     box = box_of(tx, owner)
     while found:
-        yield from (_row(row, _json(box, row[1], row[5])) for row in found)
+        yield from (_row(row, json_of(box, row[1], row[5])) for row in found)
         after = tuple_(literal(found[-1][0]), literal(found[-1][1]))
         found = tx.execute(query.where(place < after)).all() if len(found) == BATCH else []
 

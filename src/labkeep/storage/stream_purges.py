@@ -56,12 +56,17 @@ def rewritten(place: Place, chunk: Chunk, masks: Sequence[Mask]) -> Rewrite | No
     after = hide(before, masks)
     if not differs(before, after):
         return None
-    new: list[tuple[int, Packed]] = []
-    for first, table in after:
+    return Rewrite(place, chunk, pieces(after))
+
+
+def pieces(parts: Sequence[Part]) -> list[tuple[int, Packed]]:
+    """Parts of a stream, packed, each with the row at which it starts."""
+    found: list[tuple[int, Packed]] = []
+    for first, table in parts:
         for packed in histories.pack(table):
-            new.append((first, packed))
+            found.append((first, packed))
             first += packed.rows
-    return Rewrite(place, chunk, new)
+    return found
 
 
 def next_chunks(tx: Tx, place: Place, after: int, most: int) -> list[Chunk]:
@@ -82,10 +87,10 @@ def swap_chunks(tx: Tx, rewrites: Sequence[Rewrite]) -> bool:
     c = t.chunks.c
     here = (c.organization_id == place.organization_id, c.run_id == place.run_id, c.stream == place.stream)
     tx.execute(delete(t.chunks).where(*here, c.first_row.in_([rewrite.old.first_row for rewrite in rewrites])))
-    pieces = [piece for rewrite in rewrites for piece in rewrite.new]
-    values = [histories.closed(tx, place, project_id, at, piece) for at, piece in pieces]
+    new = [piece for rewrite in rewrites for piece in rewrite.new]
+    values = [histories.closed(tx, place, project_id, at, piece) for at, piece in new]
     tx.insert(t.chunks, values)
-    rows = sum(p.rows for _, p in pieces) - sum(rewrite.old.rows for rewrite in rewrites)
+    rows = sum(p.rows for _, p in new) - sum(rewrite.old.rows for rewrite in rewrites)
     size = sum(len(value["data"]) for value in values) - sum(rewrite.old.bytes for rewrite in rewrites)
     s = t.streams.c
     same = (s.organization_id == place.organization_id, s.run_id == place.run_id, s.stream == place.stream)

@@ -28,7 +28,7 @@ from labkeep.operations import (
 )
 from labkeep.operations.jobs import Turn
 from labkeep.storage.recent import RECENT
-from labkeep.worker import evidence, expiry, policies, telling
+from labkeep.worker import erasing, evidence, expiry, policies, telling
 from labkeep.worker.executions import execute
 from labkeep.worker.jobs import NOBODY, Progress, Task, actor_of
 
@@ -137,6 +137,11 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
     return {"run_id": job.payload["run_id"], "rows": rows}
 
 
+def erase(store: Store, job: Job, progress: Progress) -> Json:
+    """Erase one person, as a request asks."""
+    return erasing.erase(store, job, progress, sweep_blobs, method(store))
+
+
 TASKS: dict[str, Task] = {
     "apply": execute,
     "purge": purge,
@@ -144,6 +149,9 @@ TASKS: dict[str, Task] = {
     "seal": seal,
     "tell": telling.tell,
     "policy": policies.policy,
+    "erasure.look": erasing.look,
+    "erasure.erase": erase,
+    "erasure.index": erasing.index,
 }
 
 

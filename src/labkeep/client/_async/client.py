@@ -13,6 +13,7 @@ from labkeep.client._async.artifacts import AsyncArtifacts, AsyncBlobs, AsyncFil
 from labkeep.client._async.audits import AsyncAudit
 from labkeep.client._async.connection import AsyncConnection
 from labkeep.client._async.documents import AsyncDocuments
+from labkeep.client._async.erasures import AsyncErasures
 from labkeep.client._async.experiments import AsyncExperiments
 from labkeep.client._async.holds import AsyncHolds
 from labkeep.client._async.items import AsyncAnyItems
@@ -100,6 +101,7 @@ class AsyncLabkeep:
         self.rules = AsyncRules(connection)
         self.receipts = AsyncReceipts(connection)
         self.policies = AsyncPolicies(connection)
+        self.erasures = AsyncErasures(connection)
         self.removals = AsyncRemovals(connection)
         self.audit = AsyncAudit(connection)
         self.jobs = AsyncJobs(connection)

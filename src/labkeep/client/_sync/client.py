@@ -14,6 +14,7 @@ from labkeep.client._sync.artifacts import Artifacts, Blobs, Files
 from labkeep.client._sync.audits import Audit
 from labkeep.client._sync.connection import Connection
 from labkeep.client._sync.documents import Documents
+from labkeep.client._sync.erasures import Erasures
 from labkeep.client._sync.experiments import Experiments
 from labkeep.client._sync.holds import Holds
 from labkeep.client._sync.items import AnyItems
@@ -101,6 +102,7 @@ class Labkeep:
         self.rules = Rules(connection)
         self.receipts = Receipts(connection)
         self.policies = Policies(connection)
+        self.erasures = Erasures(connection)
         self.removals = Removals(connection)
         self.audit = Audit(connection)
         self.jobs = Jobs(connection)
