@@ -69,7 +69,9 @@ REASONS: dict[str, str] = {
         ("audit_events.previous", "audit_events.hash", "audit_heads.hash", "audit_heads.pruned_hash"), _DIGEST
     ),
     **dict.fromkeys(("blobs.digest", "blobs.fingerprint", "deletions.plan_hash", "deletions.commitment"), _DIGEST),
-    **dict.fromkeys(("erasures.subject_digest", "files.digest", "idempotency_keys.fingerprint"), _DIGEST),
+    **dict.fromkeys(
+        ("erasures.subject_digest", "files.digest", "files.content", "idempotency_keys.fingerprint"), _DIGEST
+    ),
     **dict.fromkeys(("items.name_digest", "plans.hash", "purge_blobs.digest", "segments.digest"), _DIGEST),
     **dict.fromkeys(("subjects.digest", "versions.digest"), _DIGEST),
     **dict.fromkeys(
@@ -109,7 +111,6 @@ REASONS: dict[str, str] = {
     "erasures.field": "the name of a declared field",
     "erasures.subject": "emptied when the request is done",
     "erasures.report": "counts and ids",
-    "files.content": "small contents, where they are kept in the row",
     "idempotency_keys.idempotency_key": "what a client made up for one request; ours are random",
     "job_items.reason": "which rule kept an object",
     "jobs.dedupe": "a task and ids",

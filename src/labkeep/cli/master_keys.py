@@ -71,6 +71,6 @@ def rotate_master_key(session: Session, new_file: Path | None, data: str | None,
     left = ", ".join(f"{count} need master key {id}" for id, count in done.others.items())
     session.output.answer(
         done,
-        f"{done.data_keys} data keys and {done.secrets} other secrets are wrapped under the new master key"
+        f"wrapped under the new master key: {done.data_keys} data keys, {done.secrets} other secrets"
         + (f"; {left}: run again with that key as the old one" if left else ""),
     )

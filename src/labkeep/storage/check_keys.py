@@ -63,7 +63,8 @@ def _open(s: Subject) -> Iterator[Problem | int]:
         except Corrupt as error:
             yield _problem(row["id"], str(error), "restore data_keys from a backup")
     for master, count in missing.items():
-        message = f"{count} data keys need this master key, which the settings do not give"
+        needed = "1 data key needs" if count == 1 else f"{count} data keys need"
+        message = f"{needed} this master key, which the settings do not give"
         yield _problem(f"master key {master}", message, "set master_key_file, or old_master_key_file, and check again")
 
 
