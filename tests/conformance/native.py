@@ -13,6 +13,7 @@ from labkeep.core.entities import Document, Project, Run
 from labkeep.core.errors import AlreadyExists
 from labkeep.core.lifecycle import Status
 from tests.conformance.native_wandb import WANDB
+from tests.conformance.native_wandb_history import WANDB_HISTORY
 from tests.conformance.server import LiveServer
 
 Check = Callable[[Labkeep, LiveServer], None]
@@ -100,4 +101,5 @@ NATIVE: dict[str, Check] = {
     "braintrust-s03_rest_experiment_crud_delete": deletes_are_in_the_trash_and_come_back_for_both,
     "braintrust-s05_dataset_versions": a_dataset_is_a_document_that_can_be_read_as_it_was,
     **WANDB,
+    **WANDB_HISTORY,
 }

@@ -222,6 +222,17 @@ def test_a_version_is_there_as_a_whole_once_it_is_committed(api: TestClient, str
     assert manifest["contents"]["a.txt"]["digest"] == md5(b"hello")
 
 
+def test_an_artifact_of_a_run_in_the_trash_was_made_by_nobody(api: TestClient, stranger: TestClient) -> None:
+    draft = start(api)
+    fill(api, stranger, draft["id"], {"a.txt": b"hello"})
+    ask(api, COMMIT, id=draft["id"])
+    run = ask(api, 'query { project(name: "p") { run(name: "r1") { id } } }')["project"]["run"]
+    ask(api, "mutation M($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }", id=run["id"])
+    found = member(api, "ds:latest")
+    assert found is not None
+    assert found["artifact"]["createdBy"] is None
+
+
 def test_equal_content_is_the_version_that_is_there(api: TestClient, stranger: TestClient) -> None:
     draft = start(api)
     fill(api, stranger, draft["id"], {"a.txt": b"hello"})
