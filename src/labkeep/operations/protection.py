@@ -30,7 +30,9 @@ def guarded(tx: Tx, actor: Actor, batch: Sequence[Candidate], verb: Verb, *, loo
         return list(batch)
     ids = [candidate.id for candidate in batch]
     held = _held(tx, actor, ids, looking=looking)
-    young = _young(tx, actor, ids) if verb == Verb.purge else {}
+    young: dict[str, Keep] = {}
+    if verb == Verb.purge and _any_minimum(tx, actor, {candidate.project_id or candidate.id for candidate in batch}):
+        young = _young(tx, actor, ids)
     if not held and not young:
         return list(batch)
     return [
@@ -82,8 +84,13 @@ def _guarded_at_all(tx: Tx, actor: Actor, deletion: Deletion) -> bool:
     """Whether anything could keep any of it, so that a large deletion is looked through only then."""
     if holds.any_active(tx, actor):
         return True
-    found = deletions.homes(tx, actor, deletion.id)
-    return any(rule.minimum_keep_days for rule in rules.of_projects(tx, actor, found).values())
+    return _any_minimum(tx, actor, deletions.homes(tx, actor, deletion.id))
+
+
+def _any_minimum(tx: Tx, actor: Actor, project_ids: Collection[str]) -> bool:
+    """Whether a minimum keep holds in one of these projects."""
+    found = rules.of_projects(tx, actor, sorted(project_ids))
+    return any(rule.minimum_keep_days for rule in found.values())
 
 
 def set_aside(tx: Tx, actor: Actor, deletion: Deletion, keeps: Mapping[str, Keep]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Select, select
 from labkeep.core.access import Actor
 from labkeep.core.commands import Page, Paged, Plan
 from labkeep.core.errors import NotFound
+from labkeep.core.ids import is_id
 from labkeep.storage import tables as t
 from labkeep.storage.pages import decode_id_cursor, encode_cursor
 from labkeep.storage.transaction import Tx
@@ -43,7 +44,7 @@ def find_plan(tx: Tx, actor: Actor, hash: str) -> Plan | None:
 
 def get(tx: Tx, actor: Actor, id: str) -> Plan:
     """One plan. NotFound for one that is older than a week, or from before the last purge."""
-    found = tx.one(_mine(actor).where(t.plans.c.id == id))
+    found = tx.one(_mine(actor).where(t.plans.c.id == id)) if is_id(id) else None
     if found is None:
         raise NotFound(f"plan {id[:80]} not found: plans are kept for a week, and until the next purge")
     return msgspec.convert(found["body"], Plan)
