@@ -155,8 +155,9 @@ def _noun(part: str) -> str:
 
 
 def _described(plan: RemovalPlan, session: Session) -> list[str]:
-    which = f" {clean(plan.ref)}" if plan.ref else ""
-    lines = [f"This would remove {count_of({_noun(plan.part): plan.count})} of {plan.part}{which}"]
+    ref = clean(plan.ref)
+    which = {"metric": f" of the metric {ref}", "console": " of the console"}.get(plan.part, f": {ref}" if ref else "")
+    lines = [f"This would remove {count_of({_noun(plan.part): plan.count})}{which}"]
     if plan.ids and not plan.ref:
         more = f" and {plan.count - 10} more" if plan.count > 10 else ""
         lines.append(f"  rows: {', '.join(map(clean, plan.ids[:10]))}{more}")
