@@ -16,7 +16,7 @@ from sqlalchemy import event, insert, select, update
 from sqlalchemy.pool import Pool
 
 from labkeep.core.access import Actor
-from labkeep.core.errors import Unavailable
+from labkeep.core.errors import Invalid, Unavailable
 from labkeep.storage import tables as t
 from labkeep.storage.database import Database
 from labkeep.storage.database_sqlite import Sqlite
@@ -310,3 +310,16 @@ def test_a_reader_beside_the_server_reads_and_cannot_write(database: Sqlite, act
 def test_there_is_nothing_to_read_where_there_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no Labkeep store"):
         open_reader("", data=tmp_path)
+
+
+def test_a_value_that_cannot_be_stored_is_said_to_be_so_also_when_reading(tmp_path: Path) -> None:
+    database = Sqlite(tmp_path / "labkeep.db")
+    actor = make_actor(database)
+
+    def look(tx: Tx, _actor: Actor, _command: None) -> None:
+        tx.one(select(t.items.c.id).where(t.items.c.id == "not an id"))
+
+    for _ in range(2):  # the connection is as good as before
+        with pytest.raises(Invalid, match="is not an id"):
+            database.read(look, actor, None)
+    database.close()

@@ -40,6 +40,11 @@ NOT_CHECKED = {
 }
 
 
+@schemathesis.serializer("application/vnd.apache.parquet")
+def _as_bytes(_context: Any, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with opened(tmp_path_factory.mktemp("openapi")) as api:

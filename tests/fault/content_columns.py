@@ -73,7 +73,7 @@ REASONS: dict[str, str] = {
         ("erasures.subject_digest", "files.digest", "files.content", "idempotency_keys.fingerprint"), _DIGEST
     ),
     **dict.fromkeys(("items.name_digest", "plans.hash", "purge_blobs.digest", "segments.digest"), _DIGEST),
-    **dict.fromkeys(("subjects.digest", "versions.digest"), _DIGEST),
+    **dict.fromkeys(("subjects.digest", "versions.digest", "deletions.archive", "removals.digest"), _DIGEST),
     **dict.fromkeys(
         ("api_keys.user", "api_keys.name", "members.user", "organizations.name", "workspaces.name"), _SETUP
     ),
@@ -90,7 +90,10 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(("deletion_members.created_by", "deletions.purge_requested_by", "deletions.purged_by"), _PERSON),
     **dict.fromkeys(("environments.bound_by", "erasures.created_by", "holds.created_by", "holds.lifted_by"), _PERSON),
     **dict.fromkeys(("items.created_by", "jobs.actor", "plans.actor", "policies.created_by"), _PERSON),
-    **dict.fromkeys(("removals.actor", "usage_counters.user", "versions.author", "webhooks.created_by"), _PERSON),
+    **dict.fromkeys(
+        ("removals.actor", "removals.purged_by", "usage_counters.user", "versions.author", "webhooks.created_by"),
+        _PERSON,
+    ),
     **dict.fromkeys(("audit_events.reason", "audit_events.ticket", "deletions.reason", "deletions.ticket"), _WHY),
     **dict.fromkeys(("erasures.reason", "erasures.ticket", "removals.reason", "removals.ticket"), _WHY),
     **dict.fromkeys(("holds.matter", "holds.custodian", "holds.reason", "holds.q", "holds.lift_reason"), _HOLD),
@@ -113,6 +116,8 @@ REASONS: dict[str, str] = {
     "erasures.report": "counts and ids",
     "idempotency_keys.idempotency_key": "what a client made up for one request; ours are random",
     "job_items.reason": "which rule kept an object",
+    "removals.verification": "counts",
+    "removals.stream": "emptied when the removal is purged",
     "jobs.dedupe": "a task and ids",
     "jobs.payload": "ids; emptied when the job is done",
     "jobs.error": "what went wrong, in words of ours",

@@ -33,6 +33,7 @@ from labkeep.core.commands import (
 from labkeep.core.commands_transfer import Import, ImportHistory, ReadSegment
 from labkeep.core.entities import File, Series
 from labkeep.core.errors import Invalid
+from labkeep.core.ids import Id
 from labkeep.core.json_values import to_json
 from labkeep.http.openapi import ByteEndpoint
 from labkeep.http.transfers import in_thread, receive, send_file
@@ -174,13 +175,13 @@ class PutBlob(Command, frozen=True, kw_only=True):
     """For which project bytes are, by id or name, or for which object: needed where contents are encrypted."""
 
     project: Ref = ""
-    id: Ref = ""
+    id: Id | None = None
 
 
 async def put_blob(request: Request) -> Response:
     """Store bytes under their digest. They stay when a file or an artifact refers to them within a day."""
     asked = build(PutBlob, request, None)
-    stored = await receive(request, UploadTo(project=asked.project, id=asked.id))
+    stored = await receive(request, UploadTo(project=asked.project, id=asked.id or ""))
     await in_thread(files.keep, store_of(request), actor_of(request), stored)
     return answer(Uploaded(stored.digest, stored.size))
 

@@ -52,7 +52,7 @@ def keygen(session: Session, kind: str, out: Path | None) -> None:
 )
 @click.option(
     "--new-file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The new master key.  [default: the settings name the new one and the old one]",
 )

@@ -56,7 +56,9 @@ SHARES = (
 )
 
 
-@projects.command("encryption", examples=("labkeep projects encryption patients",))
+@projects.command(
+    "encryption", examples=("labkeep projects encryption patients", "labkeep projects encryption patients --json")
+)
 @click.argument("project")
 @pass_session
 def show_encryption(session: Session, project: str) -> None:

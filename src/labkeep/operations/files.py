@@ -13,6 +13,7 @@ from labkeep.core.commands import AttachFile, Command, Digest, GetFile, ListFile
 from labkeep.core.entities import File, Item, Run
 from labkeep.core.errors import Illegal, Invalid, NotFound, Unavailable
 from labkeep.core.faults import reach
+from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import BUSY, Kind
 from labkeep.operations import Store, holds
 from labkeep.operations.projects import resolve, states_for
@@ -93,7 +94,7 @@ def plan(tx: Tx, actor: Actor, command: UploadTo) -> Fresh | None:
 
 def _home(tx: Tx, actor: Actor, command: UploadTo) -> str | None:
     """The project; None when it is not known, or is still to be made."""
-    if command.id:
+    if is_id(command.id):
         i = t.items.c
         found = tx.one(select(i.project_id).where(i.organization_id == actor.organization_id, i.id == command.id))
         return None if found is None else found["project_id"]

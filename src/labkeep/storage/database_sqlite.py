@@ -184,7 +184,8 @@ class Sqlite(Database):
                 try:
                     return operation(self._tx(connection), actor, command)
                 finally:
-                    send(connection, "ROLLBACK")
+                    if _driver(connection).in_transaction:  # a statement that cannot be made ends it by itself
+                        send(connection, "ROLLBACK")
         except (StatementError, OverflowError) as error:
             raise translate(error) from error
 

@@ -22,7 +22,7 @@ c = t.removals.c
 
 COLUMNS = [c[name] for name in Removal.__struct_fields__]
 
-BLANK: dict[str, Any] = {"ref": "", "digest": "", "body": {}}
+BLANK: dict[str, Any] = {"ref": "", "stream": "", "digest": "", "body": {}}
 """What a purged removal keeps of the columns that may hold content: nothing."""
 
 

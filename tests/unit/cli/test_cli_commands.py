@@ -112,7 +112,7 @@ def test_every_example_is_a_command_line_that_can_be_read(
 def _documented() -> Iterator[str]:
     """Every line of the docs that calls the command line, with an id where one is to be filled in."""
     for page in (reference.DOCS.parent / "README.md", *reference.DOCS.rglob("*.md")):
-        for line in page.read_text("utf-8").splitlines() if page.name != "cli.md" else ():
+        for line in page.read_text("utf-8").replace("\\\n", " ").splitlines() if page.name != "cli.md" else ():
             text = line.removeprefix("$ ").partition("  #")[0].strip()
             if text.startswith(("labkeep ", 'eval "$(labkeep ')):
                 yield re.sub(r"<[a-z ]+>|…", "0199f0a1-7c3e-7d10-8a52-6f1e2b9c4d77", text)
@@ -129,7 +129,7 @@ def test_every_command_in_the_docs_is_one_that_can_be_read(line: str, monkeypatc
 def test_the_root_help_names_every_command_once() -> None:
     names = [name for part in SECTIONS.values() for name in part]
     assert len(names) == len(set(names))
-    listed = re.findall(r"^  ([a-z]+) {2,}\S", _help(("labkeep",)), re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+) {2,}\S", _help(("labkeep",)), re.MULTILINE)
     assert [name for name in listed if name in names] == names
 
 
