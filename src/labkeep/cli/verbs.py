@@ -201,11 +201,6 @@ def _finish(session: Session, request: Request, selection: dict[str, Any], outco
         for line in report(outcome, selection.get("ids", ()), session.now()):
             session.output.line(line)
     if not session.json:
-        _say_the_rest(session, outcome, remarks)
-
-
-def _say_the_rest(session: Session, outcome: Outcome, remarks: list[str]) -> None:
-    for remark in remarks:
-        session.output.line(remark)
-    for job_id in outcome.job_ids:
-        session.output.line(f"goes on in the background: labkeep jobs wait {job_id}")
+        going_on = [] if waits else [f"goes on in the background: labkeep jobs wait {id}" for id in outcome.job_ids]
+        for line in (*remarks, *going_on):
+            session.output.line(line)

@@ -321,7 +321,9 @@ def test_a_purge_of_several_deletions_waits_for_all(cli: Cli, project: str, make
 def test_a_purge_of_a_part_leaves_the_rest_restorable(cli: Cli, make_run: MakeRun) -> None:
     going, staying = make_run("going"), make_run("staying")
     cli("trash", going, staying, "--yes")
-    assert cli("purge", going, "--yes").stdout.startswith("purged 1 run")
+    said = cli("purge", going, "--yes").stdout
+    assert said.startswith("purged 1 run")
+    assert "background" not in said
     assert cli("restore", staying).exit_code == 0
 
 
