@@ -38,8 +38,8 @@ def media_are_files_of_the_run_and_never_run_here(client: Labkeep, server: LiveS
 
 
 def a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source(client: Labkeep, _server: LiveServer) -> None:
-    """s41: the source of a link was deleted, and the link with it; the link in the registry had been taken out before."""
-    project = newest(client, "s41-")
+    """s48: the source of a link was deleted, and the link with it; the link in the registry had been taken out before."""
+    project = newest(client, "s48-")
     registry = next(each for each in client.projects.list() if each.name.startswith("wandb-registry-models"))
     (best,) = client.artifacts.list(registry.id)
     assert (best.name, best.type, [*best.tags]) == ("Best net", "model", ["gold"])
@@ -124,11 +124,20 @@ def what_lightgbm_logged_is_a_series(client: Labkeep, _server: LiveServer) -> No
     assert {each.type for each in client.artifacts.list(project.id)} >= {"model", "run_table"}
 
 
+def a_log_that_was_sent_four_times_is_there_once(client: Labkeep, _server: LiveServer) -> None:
+    """s07."""
+    (run,) = client.runs.list(newest(client, "s07-").id)
+    assert [row["x"] for row in client.runs.history(run.id)] == list(range(50))
+    (series,) = [each for each in client.runs.metrics(run.id) if each.key == "x"]
+    assert (series.count, series.last) == (50, 49)
+
+
 WANDB = {
+    "wandb-s07_offline_sync": a_log_that_was_sent_four_times_is_there_once,
     "wandb-s40_media": media_are_files_of_the_run_and_never_run_here,
     "wandb-s42_artifact_life": several_writers_made_one_version,
     "wandb-s44_public_api": sweeps_are_documents_and_their_runs_say_so,
     "wandb-s45_surfaces": variables_modes_and_code_end_up_in_the_run,
     "wandb-s47_integrations": what_lightgbm_logged_is_a_series,
-    "wandb-s41_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
+    "wandb-s48_registry": a_link_is_a_version_of_its_own_that_goes_and_comes_with_its_source,
 }

@@ -44,5 +44,11 @@ def test_the_sdk_and_our_own_api_see_the_same(
             NATIVE[name](client, server)
 
 
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_a_scenario_is_known_by_its_number(dialect: str) -> None:
+    numbers = [script.stem.partition("_")[0] for script in scenarios(dialect)]
+    assert sorted(set(numbers)) == sorted(numbers)
+
+
 def test_every_native_check_belongs_to_a_scenario() -> None:
     assert NATIVE.keys() <= SCRIPTS.keys()

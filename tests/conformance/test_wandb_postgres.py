@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conformance.run import DIALECTS, run_scenario, scenarios
 from tests.conformance.server import live_server
 
-SCRIPTS = scenarios("wandb", ("s02", "s03", "s04", "s50"))
+SCRIPTS = scenarios("wandb", ("s02", "s03", "s04", "s07", "s50"))
 """Filters and orders, deletion, resuming, forks and rewinds."""
 
 

@@ -31,7 +31,7 @@ from labkeep.operations.projects import states_for
 from labkeep.storage import histories, masks, metrics, records, sealing
 from labkeep.storage.blobs import Blobs
 from labkeep.storage.chunks import unpack
-from labkeep.storage.histories import Chunk, Located, Owner, Prepared, Segment
+from labkeep.storage.histories import Chunk, Located, Owner, Prepared, Segment, Standing
 from labkeep.storage.metrics import UNSUMMARISED, Place
 from labkeep.storage.pages import cut, decode_cursor
 from labkeep.storage.recent import RECENT
@@ -60,6 +60,9 @@ _STREAM = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
 # --- appending --------------------------------------------------------------------------------------------------------
 
+Watch: TypeAlias = Callable[[Standing, Prepared], None]
+"""Sees where a stream stands, and what is to be appended to it."""
+
 
 def prepare(command: AppendHistory) -> Prepared:
     """Decode, check, pack and summarise a batch. Pure: the part of an append that takes time. Invalid."""
@@ -73,10 +76,11 @@ def prepare_batch(run_id: str, stream: str, offset: int | None, batch: Batch) ->
     return histories.prepare(run_id, stream, offset, batch)
 
 
-def append(tx: Tx, actor: Actor, command: AppendHistory | Prepared) -> Appended:
+def append(tx: Tx, actor: Actor, command: AppendHistory | Prepared, watch: Watch | None = None) -> Appended:
     """Store rows. The same (run, stream, offset) again replaces those rows; past the end it leaves a gap.
 
-    Whatever takes time is done before when ``command`` is `Prepared`. Gone for a run in the trash.
+    Whatever takes time is done before when ``command`` is `Prepared`. ``watch`` may refuse by raising, while nothing
+    is written. Gone for a run in the trash.
     """
     require(actor, "run.write")
     batch = command if isinstance(command, Prepared) else prepare(command)
@@ -84,6 +88,8 @@ def append(tx: Tx, actor: Actor, command: AppendHistory | Prepared) -> Appended:
     if taken is None:
         records.get_writable(tx, Run, actor, batch.id)  # says why not
         raise NotFound(f"run {batch.id[:80]!r} not found")
+    if watch is not None:
+        watch(taken.before, batch)
     status = _alive(tx, actor, taken.owner)
     after = histories.append(tx, taken, batch)
     return Appended(after.rows, status == Status.stopped)
@@ -138,13 +144,14 @@ def locate(tx: Tx, actor: Actor, command: ReadHistory) -> Located:
     return histories.locate(tx, Place(run.organization_id, run.id, command.stream), command.offset, rows)
 
 
-def assemble(located: Located, read_segment: ReadSegment, command: ReadHistory) -> Found:
-    """The rows that were asked for. Pure but for ``read_segment``; reads no more segments than it must."""
+def assemble(located: Located, read_segment: ReadSegment, command: ReadHistory, end: int | None = None) -> Found:
+    """The rows that were asked for, before ``end``. Pure but for ``read_segment``; reads no more segments than it must."""
     keys = command.keys or None
     above = [(chunk.first_row, _unpacked(located, chunk, keys)) for chunk in located.chunks]
     below: list[Part] = []
-    end = None
     for segment in located.segments:
+        if end is not None and segment.first_row >= end:
+            break
         if _is_enough(_shown([*below, *above], located), command, segment.first_row):
             end = segment.first_row
             break

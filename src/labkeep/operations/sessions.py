@@ -20,9 +20,10 @@ from labkeep.core.errors import AlreadyExists, Invalid, NotFound
 from labkeep.core.ids import Id, is_id
 from labkeep.core.lifecycle import ENDED, Kind, State, Status
 from labkeep.core.merge import merge
-from labkeep.operations import history, runs
+from labkeep.operations import history, resends, runs
 from labkeep.operations.history import HEARTBEAT_EVERY
 from labkeep.operations.projects import resolve
+from labkeep.operations.resends import Resent
 from labkeep.storage import histories, holds, index, records
 from labkeep.storage import tables as t
 from labkeep.storage.histories import Prepared, Standing
@@ -210,6 +211,8 @@ class Delivery(NamedTuple):
     extra: Json | None = None
     exit_code: int | None = None
     """Set with the last piece: the process has ended."""
+    seen: Standing | None = None
+    """Where the history stood when what it has already was left out of ``batches`` (`labkeep.operations.resends`)."""
 
 
 class Delivered(NamedTuple):
@@ -220,15 +223,21 @@ class Delivered(NamedTuple):
 
 
 def deliver(tx: Tx, actor: Actor, command: Delivery) -> Delivered:
-    """Store a piece; the same piece again changes nothing. Gone for a run in the trash."""
+    """Store a piece; the same piece again changes nothing. Gone for a run in the trash.
+
+    Resent when rows of it may be there already under other offsets, and nothing is stored.
+    """
     require(actor, "run.write")
     run = _find_fast(tx, actor, command.project, command.handle)
     if run is None or run.state != State.active:
         found = find(tx, actor, command.project, command.handle)
         run = records.get_writable(tx, Run, actor, found.id)
     run = _note_alive(tx, actor, run)
+    watch = resends.watch if command.seen is None else None
+    if watch is None and standings(tx, run)[resends.STREAM] != command.seen:
+        raise Resent(run.id)
     for batch in command.batches:
-        history.append(tx, actor, batch._replace(id=run.id))
+        history.append(tx, actor, batch._replace(id=run.id), watch)
     after = _reported(run, command)
     if command.exit_code is not None and not _is_known_end(run, command.exit_code):
         histories.request_seal(tx, run)

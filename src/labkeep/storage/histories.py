@@ -97,6 +97,14 @@ def prepare(run_id: str, stream: str, offset: int | None, batch: Batch) -> Prepa
     return Prepared(run_id, stream, offset, table, list(pack(table)), summaries)
 
 
+def portion(batch: Prepared, start: int, stop: int) -> Prepared:
+    """Rows ``start`` to ``stop`` of a batch, as a batch that begins where they do. Pure."""
+    table = batch.table.slice(start, stop)
+    offset = None if batch.offset is None else batch.offset + start
+    fresh = {} if batch.stream in UNSUMMARISED or not len(table) else summarise(table)
+    return batch._replace(offset=offset, table=table, packed=list(pack(table)), summaries=fresh)
+
+
 def pack(table: Table) -> Iterator[Packed]:
     """The rows of a table as chunks of bounded size."""
     limit = max(1, min(CHUNK_ROWS, CHUNK_CELLS // len(table.columns)))
@@ -308,11 +316,8 @@ def _visible(tx: Tx, place: Place, offset: int, batch: Prepared) -> Summaries:
 
 def _append_rest(tx: Tx, owner: Owner, place: Place, batch: Prepared, known: int, end: int) -> Change:
     """What comes after the first ``known`` rows of a batch that was sent before, in part or as a whole."""
-    rest = batch.table.slice(known, len(batch.table))
-    if not len(rest):
-        return Change()
-    fresh = {} if place.stream in UNSUMMARISED else summarise(rest)
-    return _extend(tx, owner, place, end, batch._replace(table=rest, packed=list(pack(rest)), summaries=fresh))
+    rest = portion(batch, known, len(batch.table))
+    return _extend(tx, owner, place, end, rest) if len(rest.table) else Change()
 
 
 def _splice(

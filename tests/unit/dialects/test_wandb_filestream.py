@@ -8,19 +8,24 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from labkeep.core.access import Actor
+from labkeep.core.columns import from_rows
 from labkeep.core.commands import ItemVerb, ReadHistory
 from labkeep.core.entities import Run
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.lifecycle import Status
 from labkeep.dialects.wandb import DIALECT
 from labkeep.dialects.wandb.filestream import Piece, batches_of, console_row, decode, prepare, rows_of
-from labkeep.operations import Store, deletions, history, run_searches, runs
+from labkeep.operations import Store, deletions, history, run_searches, runs, sessions
+from labkeep.operations.history import prepare_batch
+from labkeep.operations.resends import Resent, pieces, watch, without_known
 from labkeep.operations.run_searches import FindRun
 from labkeep.server import make_worker
+from labkeep.storage.histories import Standing
 
 ANNOUNCE = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted bucket { id name } } }"
 HISTORY, EVENTS, OUTPUT, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "output.log", "wandb-summary.json"
@@ -249,6 +254,152 @@ def test_a_heartbeat_brings_a_crashed_run_back(
     store.database.write(runs.update, admin, runs.UpdateRun(id=stored().id, status=Status.crashed))
     post(api, {})
     assert stored().status == Status.running
+
+
+# --- a log that is sent again under other offsets ---------------------------------------------------------------------
+
+
+def logged(*numbers: int, **more: Any) -> list[dict[str, Any]]:
+    """Rows as a process logs them, the same each time that they are asked for."""
+    return [
+        {"_step": n, "_timestamp": 100.0 + n, "a": n, "b": 0.5 * n, "t": {"x": n}, "l": [n, "s", None], **more}
+        for n in numbers
+    ]
+
+
+def steps_of(rows: Rows) -> list[int]:
+    return [row["_step"] for row in rows()]
+
+
+def test_a_log_that_is_sent_again_behind_its_own_rows_changes_nothing(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(*range(30))))
+    post(api, piece(HISTORY, 30, *logged(*range(30, 50))))
+    before = rows()
+    for _ in range(2):
+        assert post(api, piece(HISTORY, 50, *logged(*range(20)))) == (200, {})
+        assert post(api, piece(HISTORY, 70, *logged(*range(20, 50)))) == (200, {})
+    assert rows() == before
+    assert counted(api) == 50
+
+
+def counted(client: TestClient) -> int:
+    query = '{ project(name: "p") { run(name: "r1") { historyLineCount } } }'
+    return int(client.post("/graphql", json={"query": query}).json()["data"]["project"]["run"]["historyLineCount"])
+
+
+def test_what_was_lost_of_a_log_is_taken_from_it_when_it_is_sent_again(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(*range(30))))
+    for _ in range(2):  # the piece, and its retry
+        post(api, piece(HISTORY, 30, *logged(*range(40))))
+        assert steps_of(rows) == list(range(40))
+    post(api, piece(HISTORY, 70, *logged(*range(40, 50))))
+    assert steps_of(rows) == list(range(50))
+    post(api, piece(HISTORY, 80, *logged(*range(50))))
+    assert steps_of(rows) == list(range(50))
+
+
+def test_a_hole_in_the_middle_of_a_log_is_filled_by_sending_it_again(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(0, 1, 2, 6, 7)))
+    post(api, piece(HISTORY, 5, *logged(*range(9))))
+    assert sorted(steps_of(rows)) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"a": -1}, {"_timestamp": 7.0}, {"_timestamp": None}, {"more": 1}, {"l": []}, {"a": True}, {"a": "1"}],
+)
+def test_another_row_of_the_same_step_is_kept(api: TestClient, rows: Rows, other: dict[str, Any]) -> None:
+    post(api, piece(HISTORY, 0, *logged(0, 1, 2)))
+    post(api, piece(HISTORY, 3, *logged(0), *logged(1, **other), *logged(2)))
+    assert steps_of(rows) == [0, 1, 2, 1]
+
+
+def test_a_run_that_goes_on_with_lower_steps_keeps_all_of_them(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(*range(5))))
+    post(api, piece(HISTORY, 5, *logged(*range(3), _timestamp=900.0)))
+    post(api, piece(HISTORY, 8, *logged(*range(3, 7), _timestamp=901.0)))
+    assert steps_of(rows) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6]
+
+
+def test_rows_with_what_is_not_a_number_are_known_again(api: TestClient, rows: Rows) -> None:
+    lines = ['{"_step":0,"_timestamp":1.5,"a":NaN}', '{"_step":1,"_timestamp":2,"a":-Infinity}']
+    post(api, piece(HISTORY, 0, *lines))
+    post(api, piece(HISTORY, 2, *lines))
+    assert steps_of(rows) == [0, 1]
+
+
+def test_whole_numbers_are_known_again_among_others(api: TestClient, rows: Rows) -> None:
+    first, second = '{"_step":0,"_timestamp":1.5,"a":1}', '{"_step":1,"_timestamp":2.5,"a":0.5}'
+    post(api, piece(HISTORY, 0, first, second))  # one column of doubles
+    post(api, piece(HISTORY, 2, first))  # one of whole numbers
+    assert steps_of(rows) == [0, 1]
+
+
+def test_a_late_piece_that_moves_lines_loses_none(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(0, 1)))
+    post(api, piece(HISTORY, 0, *logged(7, 0)))
+    assert steps_of(rows) == [7, 0]
+
+
+def test_the_rest_of_a_request_that_repeats_its_history_is_stored(
+    api: TestClient, rows: Rows, stored: Callable[[], Run]
+) -> None:
+    post(api, piece(HISTORY, 0, *logged(0, 1)))
+    body = piece(HISTORY, 2, *logged(0, 1))
+    body["files"] |= piece(OUTPUT, 0, "first")["files"] | piece(SUMMARY, 0, {"a": 1})["files"]
+    assert post(api, body | {"complete": True, "exitcode": 0})[0] == 200
+    assert (len(rows()), len(rows("console"))) == (2, 1)
+    assert (stored().summary, stored().status) == ({"a": 1}, Status.finished)
+
+
+def test_a_log_is_known_again_when_it_is_sealed(
+    api: TestClient, store: Store, admin: Actor, rows: Rows, stored: Callable[[], Run]
+) -> None:
+    post(api, piece(HISTORY, 0, *logged(*range(6_000))))
+    post(api, {"complete": True, "exitcode": 0})
+    make_worker(store).run_all()
+    assert history.seal(store, admin, stored().id, "history") == 0
+    located = store.database.read(history.locate, admin, ReadHistory(id=stored().id))
+    assert (len(located.segments), located.chunks) == (1, [])
+    announce(api)
+    post(api, piece(HISTORY, 6_000, *logged(*range(5_500, 6_010))))
+    assert steps_of(rows) == list(range(6_010))
+
+
+def test_a_log_that_is_sent_again_after_a_rewind_brings_back_what_was_taken(api: TestClient, rows: Rows) -> None:
+    post(api, piece(HISTORY, 0, *logged(*range(10))))
+    query = 'mutation { rewindRun(input: {runName: "r1", projectName: "p", metricName: "_step", metricValue: 3}) { rewoundRun { name } } }'
+    assert "errors" not in api.post("/graphql", json={"query": query}).json()
+    post(api, piece(HISTORY, counted(api), *logged(*range(10))))
+    assert steps_of(rows) == list(range(10))
+
+
+def test_rows_that_were_compared_are_not_stored_once_the_history_has_changed(
+    api: TestClient, store: Store, admin: Actor, stored: Callable[[], Run], rows: Rows
+) -> None:
+    post(api, piece(HISTORY, 0, *logged(0, 1)))
+    again = prepare(json.dumps(piece(HISTORY, 2, *logged(0, 1, 2))).encode(), "p", "r1")
+    seen, fresh = without_known(store, admin, stored().id, again.batches)
+    assert [(batch.offset, len(batch.table)) for batch in fresh] == [(4, 1)]
+    post(api, piece(HISTORY, 2, *logged(2)))
+    with pytest.raises(Resent):
+        store.database.write(sessions.deliver, admin, again._replace(batches=fresh, seen=seen))
+    assert steps_of(rows) == [0, 1, 2]
+
+
+def test_nothing_is_read_while_steps_grow() -> None:
+    watch(Standing(5, 5, 4), prepare_batch("r", "history", 5, from_rows([(5, None, {"a": 1})])))
+    watch(Standing(5, 5, 4), prepare_batch("r", "system", 5, from_rows([(4, None, {"a": 1})])))
+    with pytest.raises(Resent):
+        watch(Standing(5, 5, 4), prepare_batch("r", "history", 5, from_rows([(4, None, {"a": 1})])))
+
+
+def test_a_batch_is_cut_into_a_bounded_number_of_pieces() -> None:
+    batch = prepare_batch("r", "history", 10, from_rows([(n, None, {"a": n}) for n in range(100)]))
+    some = pieces(batch, np.arange(100) % 50 < 25)
+    assert [(each.offset, len(each.table)) for each in some] == [(35, 25), (85, 25)]
+    assert [(each.offset, len(each.table)) for each in pieces(batch, np.arange(100) % 2 == 0)] == [(11, 99)]
+    assert pieces(batch, np.ones(100, bool)) == []
 
 
 # --- without it -------------------------------------------------------------------------------------------------------

@@ -19,17 +19,21 @@ from starlette.responses import Response
 
 from labkeep.core.columns import STEP, TIMESTAMP, Batch, Row, from_rows
 from labkeep.core.entities import Json
-from labkeep.core.errors import Invalid
+from labkeep.core.errors import Invalid, Unavailable
 from labkeep.dialects.wandb.translate import DIALECT, parse_object
-from labkeep.http.wire import INLINE_BYTES, answer, read_body, run
-from labkeep.operations import sessions
+from labkeep.http.wire import INLINE_BYTES, actor_of, answer, read_body, run, store_of
+from labkeep.operations import resends, sessions
 from labkeep.operations.history import prepare_batch
-from labkeep.operations.sessions import Delivery
+from labkeep.operations.resends import Resent
+from labkeep.operations.sessions import Delivered, Delivery
 
 log = logging.getLogger("labkeep.wandb")
 
 STREAMS = {"wandb-history.jsonl": "history", "wandb-events.jsonl": "system", "output.log": "console"}
 """File in a request -> our stream."""
+
+TRIES = 10
+"""How often a piece is compared anew with a history that grows in the meantime, before it is left to a retry."""
 
 SUMMARY = "wandb-summary.json"
 
@@ -65,8 +69,21 @@ async def receive(request: Request) -> Response:
         delivery = prepare(body, project, handle)
     else:
         delivery = await asyncio.to_thread(prepare, body, project, handle)
-    delivered = await run(request, sessions.deliver, delivery, writes=True)
+    delivered = await _deliver(request, delivery)
     return answer({"stopped": True} if delivered.stop else {})
+
+
+async def _deliver(request: Request, given: Delivery) -> Delivered:
+    """Store a piece, without the rows that the history has already: a log that is sent again begins behind them."""
+    delivery = given
+    for _ in range(TRIES):
+        try:
+            return await run(request, sessions.deliver, delivery, writes=True)
+        except Resent as found:
+            store, actor = store_of(request), actor_of(request)
+            seen, fresh = await asyncio.to_thread(resends.without_known, store, actor, found.run_id, given.batches)
+            delivery = given._replace(batches=fresh, seen=seen)
+    raise Unavailable(f"run {given.handle[:80]!r} is written to by others; send the rows again")
 
 
 def prepare(body: bytes, project: str, handle: str) -> Delivery:

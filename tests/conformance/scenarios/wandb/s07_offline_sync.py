@@ -1,4 +1,4 @@
-"""WANDB_MODE=offline run, then `wandb sync <dir>`; history, config, artifact and files arrive."""
+"""WANDB_MODE=offline run, then `wandb sync <dir>`, and again: history, config, artifact and files arrive, once."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import requests
 from _scratch import ENTITY, done, uniq
 
 code = r"""
@@ -45,9 +46,31 @@ assert (
 )
 assert [h["x"] for h in r.scan_history()] == list(range(50))
 assert "f.txt" in [f.name for f in r.files()] and [a.name for a in r.logged_artifacts()] == ["offart:v0"]
-p = subprocess.run([wb, "sync", dirs[0]], env=env2, capture_output=True, text=True, timeout=180)
-print("re-sync rc", p.returncode)
-assert [h["x"] for h in wandb.Api().run(f"{ent}/{proj}/{rid}").scan_history()] == list(range(50)), (
-    "re-sync must be idempotent"
-)
+
+
+def counts():
+    """What is on the server: rows that a scan finds, and lines as the server counts them."""
+    run = wandb.Api().run(f"{ent}/{proj}/{rid}")
+    assert [h["x"] for h in run.scan_history()] == list(range(50)), "re-sync must be idempotent"
+    assert run.state == "finished" and run.summary["x"] == 49
+    lines = (
+        f'{{ project(name: "{proj}") {{ run(name: "{rid}") {{ historyLineCount eventsLineCount logLineCount }} }} }}'
+    )
+    reply = requests.post(
+        os.environ["WANDB_BASE_URL"] + "/graphql",
+        json={"query": lines},
+        auth=("api", os.environ["WANDB_API_KEY"]),
+        timeout=30,
+    )
+    return reply.json()["data"]["project"]["run"]
+
+
+first = counts()
+assert first["historyLineCount"] == 50, first
+# what has been sent is not sent again, but when that is asked for
+for more in ([], ["--include-synced"], ["--include-synced"]):
+    p = subprocess.run([wb, "sync", *more, dirs[0]], env=env2, capture_output=True, text=True, timeout=180)
+    print("re-sync", *more, "rc", p.returncode)
+    assert p.returncode == 0, p.stderr
+    assert counts() == first, (counts(), first)
 done("s07", sync_s=f"{t_sync:.2f}")

@@ -5,7 +5,7 @@ from _scratch import ENTITY, SCRATCH, done, uniq
 # isort: split
 import wandb
 
-proj = uniq("s41")
+proj = uniq("s48")
 reg = uniq("models").replace("-", "")
 api = wandb.Api()
 entity = api.default_entity
@@ -138,4 +138,4 @@ except ValueError as gone:
     print("deleted registry ->", str(gone)[:100])
 else:
     raise SystemExit("a deleted registry was found")
-done("s41")
+done("s48")
