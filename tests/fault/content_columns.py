@@ -37,6 +37,7 @@ PLANTED = frozenset(
         "policies.body",
         "policies.name",
         "projects.settings",
+        "removals.ref",
         "row_scores.name",
         "rows.data",
         "rows.id",
@@ -124,7 +125,6 @@ REASONS: dict[str, str] = {
     "jobs.result": "counts and ids",
     "jobs.worker": "a machine and a process",
     "removals.body": "emptied with the object",
-    "removals.ref": "emptied with the object",
     "subjects.row_id": "goes with the object",
     "webhook_deliveries.error": "what the receiver's server answered",
 }

@@ -19,7 +19,6 @@ from labkeep.cli.policy_tables import print_table
 from labkeep.cli.progress import wait_for
 from labkeep.cli.session import Session
 from labkeep.core.errors import Invalid, NotFound
-from labkeep.core.ids import is_id
 
 if TYPE_CHECKING:
     from labkeep.core.commands_policies import Policy, PolicyPreview, PolicyReport
@@ -86,6 +85,8 @@ REPORTS = (
 
 def find(session: Session, ref: str) -> Policy:
     """The policy of this id or name. Invalid when several policies have the name."""
+    from labkeep.core.ids import is_id  # here, because it brings in msgspec, which a help text does not need
+
     if is_id(ref):
         return session.client.policies.get(ref)
     found = list(session.client.policies.list(name=ref))

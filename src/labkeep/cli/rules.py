@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,9 @@ from labkeep.cli import options
 from labkeep.cli.command import Decorator, Group, pass_session
 from labkeep.cli.output import Column
 from labkeep.cli.session import Session
-from labkeep.core.commands_rules import RulesInForce
+
+if TYPE_CHECKING:
+    from labkeep.core.commands_rules import RulesInForce
 
 LEVELS = ("organization", "workspace", "project")
 

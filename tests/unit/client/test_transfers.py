@@ -280,7 +280,7 @@ def test_an_import_that_broke_off_is_not_seen_and_goes_on(here: Labkeep, there: 
         for members in (1, 3, len(archive.members) // 2, len(archive.members)):
             id = begun(there, archive, members, remap=True, name=f"try {members}")
             assert list(there.projects.list()) == list(there.runs.list()) == list(there.trash.list()) == []
-            there.transfers.give_up(id)
+            there.jobs.wait(there.transfers.give_up(id).job_id or "")
         id = begun(there, archive, len(archive.members) // 2)
     with pytest.raises(LabkeepError, match="import"):
         there.deletions.restore(id)

@@ -150,7 +150,7 @@ def test_other_wishes_give_another_hash() -> None:
 
 def test_a_plan_counts_all_and_shows_the_first_hundred() -> None:
     many = [candidate(id=f"{n}", name=f"n{n}", handle=f"n{n}", bytes=2, locked=n >= 150) for n in range(300)]
-    plan = planned(*many).plan("p", NOW, freed_bytes=0, restorable_until=None)
+    plan = planned(*many).plan("p", NOW, freed={}, restorable_until=None)
     assert (plan.counts, plan.bytes, plan.blocked) == ({"run": 150}, 300, 150)
     assert (len(plan.names_freed), len(plan.blockers)) == (100, 100)
 
