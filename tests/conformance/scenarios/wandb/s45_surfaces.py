@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ for number, id in enumerate(offline):
     f"program: train2.py\nmethod: grid\nparameters:\n  x:\n    values: [2]\ncommand: ['{sys.executable}', '${{program}}']\n"
 )
 said = cli("sweep", "--project", proj, str(SCRATCH / "sweep.yaml"))
-sweep = said.split("wandb agent ")[1].split()[0].strip("\x1b[0m").split("/")[-1][:8]
+sweep = re.sub(r"\x1b\[[0-9;]*m", "", said).split("wandb agent ")[1].split()[0].split("/")[-1]
 said = cli("agent", "--project", proj, sweep)
 runs = wandb.Api().sweep(f"{P}/{sweep}").runs
 assert [r.summary["y"] for r in runs] == [4], said
