@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, case, func, select
 
 from labkeep.core.access import Actor, require
@@ -45,7 +46,7 @@ def by(tx: Tx, actor: Actor, command: GetUsage) -> Page[Usage]:
         raise Invalid(f"usage is grouped by one of {named}, not {command.by[:40]!r}", path="by")
     lines = [_line(row, command.by) for row in tx.execute(_sums(actor, command.by, project_id))]
     names = _names(tx, actor, command.by, [line.id for line in lines])
-    lines = [line if line.id not in names else _named(line, names[line.id]) for line in lines]
+    lines = [msgspec.structs.replace(line, name=names.get(line.id, line.name)) for line in lines]
     return Page(sorted(lines, key=lambda line: (-line.bytes, line.name))[: command.limit])
 
 
@@ -72,18 +73,6 @@ def _line(row: Any, group: str) -> Usage:
         bytes=int(size),
         trashed_items=int(trashed_items),
         trashed_bytes=int(trashed_bytes),
-    )
-
-
-def _named(line: Usage, name: str) -> Usage:
-    return Usage(
-        id=line.id,
-        name=name,
-        kind=line.kind,
-        items=line.items,
-        bytes=line.bytes,
-        trashed_items=line.trashed_items,
-        trashed_bytes=line.trashed_bytes,
     )
 
 

@@ -38,15 +38,14 @@ def _cell(row: str) -> str:
 def _lines(rows: str, tags: str) -> str:
     """Every object with every line that it counts in: once for itself, and once for each tag."""
     template = (
-        "SELECT DISTINCT i.id, $cell, words.value, $state, i.bytes FROM $rows AS i, $tags AS words "
-        "WHERE i.state <> 'purged'"
+        "SELECT DISTINCT i.id, $cell, words.value, $state, i.bytes FROM $rows AS i, $tags WHERE i.state <> 'purged'"
     )
     return _sql(template, cell=_cell("i"), state=_state("i"), rows=rows, tags=tags)
 
 
 # --- SQLite: by row, which is cheap where the trigger runs in the process that writes -----------------------------------
 
-_TAGS_SQLITE = "json_each(json_insert(i.tags, '$[#]', ''))"
+_TAGS_SQLITE = "json_each(json_insert(i.tags, '$[#]', '')) AS words"
 
 
 def _add(row: str, items: str, size: str, *, tags: bool) -> str:
@@ -119,7 +118,7 @@ def _install_sqlite(connection: Connection) -> bool:
 SHARDS = 16
 """Lines that a counter is spread over, so that writers at the same moment seldom wait for each other."""
 
-_TAGS_POSTGRES = "LATERAL (SELECT '' UNION ALL SELECT json_array_elements_text(i.tags::json))"
+_TAGS_POSTGRES = "LATERAL (SELECT '' UNION ALL SELECT json_array_elements_text(i.tags::json)) AS words (value)"
 _FUNCTION = """
 BEGIN
     INSERT INTO usage_counters AS u ($key, items, bytes)
@@ -135,7 +134,7 @@ END
 
 
 def _signed(number: int, rows: str) -> str:
-    lines = _lines(rows, f"{_TAGS_POSTGRES}").replace("AS words", "AS words (value)")
+    lines = _lines(rows, _TAGS_POSTGRES)
     return _sql("SELECT $number, lines.* FROM ($lines) AS lines", number=str(number), lines=lines)
 
 
@@ -189,7 +188,7 @@ def install(connection: Connection) -> None:
 def _every_line(connection: Connection) -> str:
     if connection.dialect.name == "sqlite":
         return _lines("items", _TAGS_SQLITE)
-    return _lines("items", _TAGS_POSTGRES).replace("AS words", "AS words (value)")
+    return _lines("items", _TAGS_POSTGRES)
 
 
 def recount(connection: Connection) -> None:
