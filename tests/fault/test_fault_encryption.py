@@ -15,6 +15,8 @@ from tests.fault.workload import Workload, assert_one_of, snapshot
 
 MASTER, OTHER = "c1" * 32, "c2" * 32
 
+AFTERWARDS = "a word that is written after the crash"
+
 CASES = [
     *("write.begun:8", "write.begun:12", "write.begun:20", "write.committed:8", "write.committed:15"),
     *("blob.written:1", "blob.renamed:1", "blob.renamed:3", "blob.registered:1", "blob.registered:4"),
@@ -30,6 +32,14 @@ def assert_sound(site: Site, master: str = MASTER) -> None:
     assert report.checked["keys"]
 
 
+def write_afterwards(client: Labkeep) -> None:
+    """However early the server died, there is something encrypted to check, and it is there for its reader only."""
+    client.projects.create("afterwards", settings={"encrypt": True})
+    run = client.runs.create("afterwards")
+    client.rows.write(run.id, [{"id": "a", "data": {"input": AFTERWARDS}}])
+    assert [row.data for row in client.rows.read(run.id)] == [{"input": AFTERWARDS}]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_key_fits_when_the_server_dies_at(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKEEP_MASTER_KEY", MASTER)
@@ -43,7 +53,8 @@ def test_every_key_fits_when_the_server_dies_at(case: str, tmp_path: Path, monke
         wait_for_jobs(client)
         assert_one_of(snapshot(client), workload)
         workload.finish(client)
-        assert find(site.data, workload.doomed) == {}
+        write_afterwards(client)
+        assert find(site.data, [*workload.doomed, AFTERWARDS]) == {}
     assert_sound(site)
 
 
