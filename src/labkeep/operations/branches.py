@@ -81,7 +81,7 @@ def prepare_begin(store: Store, actor: Actor, command: BeginRun) -> Prepared:
     base = store.database.read(find, actor, FindRun(project=command.asked.project, handle=command.base)).run
     try:
         store.database.read(find, actor, FindRun(project=command.asked.project, handle=handle))
-    except (NotFound, Gone):  # one in the trash is no obstacle to a process that starts anew
+    except (NotFound, Gone):  # one in the trash is refused where the run is announced
         return _prepared(store, actor, command, base, command.step)
     return Prepared(command, base, command.step, None)
 

@@ -1,7 +1,8 @@
 """Runs as their processes report them: announced by a handle, fed in pieces, ended with an exit code.
 
-A process may say the same thing twice, late, or after its run went to the trash. Saying it twice changes nothing; a
-run in the trash is Gone, and only a process that starts anew may take its handle.
+A process may say the same thing twice, late, or after its run went to the trash. Saying it twice changes nothing. A run
+in the trash is Gone and keeps its handle until it is purged: what a process sends names its run by the handle alone, so
+the rest of a log would end up in whatever had taken it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import and_, bindparam, select, text, update
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, CreateRun, Heartbeat, Key, Name, Ref, Tags, Text
 from labkeep.core.entities import Item, Json, Project, Run
-from labkeep.core.errors import AlreadyExists, Invalid, NotFound
+from labkeep.core.errors import AlreadyExists, Gone, Invalid, LabkeepError, NotFound
 from labkeep.core.ids import Id, is_id
 from labkeep.core.lifecycle import ENDED, Kind, State, Status
 from labkeep.core.merge import merge
@@ -82,7 +83,7 @@ class Announced(NamedTuple):
 
 
 def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
-    """The run that a process speaks of. Gone when it is in the trash and the process does not start anew."""
+    """The run that a process speaks of. Gone while one of that handle is in the trash, whether it starts or is late."""
     require(actor, "run.write")
     if command.id is not None:
         before = records.get_writable(tx, Run, actor, command.id)
@@ -91,9 +92,12 @@ def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
         raise Invalid("neither an id nor a name says which run is meant", path="name")
     project = resolve(tx, actor, command.project, create=command.starts)
     known = records.find(tx, Run, actor, parent_id=project.id, handle=command.handle)
-    if known is None and not command.starts:
-        raise missing(tx, actor, project.id, command.handle)
     if known is None:
+        trashed = _newest_trashed(tx, actor, command.handle, t.items.c.parent_id == project.id)
+        if trashed is not None:
+            raise _kept_for(command.handle, trashed)
+        if not command.starts:
+            raise _never_was(command.handle)
         return Announced(_create(tx, actor, project, command), project, True, dict.fromkeys(STREAMS, Standing()))
     if command.only_new:
         raise AlreadyExists(f"run {command.handle!r} exists already in project {project.name}", id=known.id)
@@ -166,12 +170,12 @@ def find(tx: Tx, actor: Actor, project: str, handle: str) -> Run:
     raise missing(tx, actor, home.id, handle)
 
 
-def missing(tx: Tx, actor: Actor, project_id: str, handle: str) -> Exception:
+def missing(tx: Tx, actor: Actor, project_id: str, handle: str) -> LabkeepError:
     """Why there is no live run ``handle``: Gone when the newest one of that handle is in the trash, else NotFound."""
     return _newest_trashed(tx, actor, handle, t.items.c.parent_id == project_id) or _never_was(handle)
 
 
-def _missing_with_project(tx: Tx, actor: Actor, project: str, handle: str) -> Exception:
+def _missing_with_project(tx: Tx, actor: Actor, project: str, handle: str) -> LabkeepError:
     homes = t.items.alias("homes")
     inside = select(homes.c.id).where(
         homes.c.organization_id == actor.organization_id,
@@ -182,11 +186,17 @@ def _missing_with_project(tx: Tx, actor: Actor, project: str, handle: str) -> Ex
     return _newest_trashed(tx, actor, handle, t.items.c.parent_id.in_(inside)) or _never_was(handle)
 
 
+def _kept_for(handle: str, trashed: LabkeepError) -> Gone:
+    """Why nothing is done under the handle of a run that can still be restored."""
+    free = f"a new run can have the id {handle[:80]!r} once that run is purged; until then choose another"
+    return Gone(f"{trashed.message}; {free}", **trashed.details)
+
+
 def _never_was(handle: str) -> NotFound:
     return NotFound(f"run {handle[:80]!r} not found")
 
 
-def _newest_trashed(tx: Tx, actor: Actor, handle: str, where: Any) -> Exception | None:
+def _newest_trashed(tx: Tx, actor: Actor, handle: str, where: Any) -> LabkeepError | None:
     c = t.items.c
     query = (
         records.statement(Run, actor)

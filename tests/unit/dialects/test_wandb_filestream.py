@@ -28,6 +28,7 @@ from labkeep.server import make_worker
 from labkeep.storage.histories import Standing
 
 ANNOUNCE = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted bucket { id name } } }"
+STARTS = {"name": "r1", "modelName": "p", "host": "h"}
 HISTORY, EVENTS, OUTPUT, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "output.log", "wandb-summary.json"
 
 
@@ -39,7 +40,7 @@ def api(client_of: Callable[..., TestClient]) -> TestClient:
 
 
 def announce(client: TestClient, **more: Any) -> dict[str, Any]:
-    variables = {"input": {"name": "r1", "modelName": "p", "host": "h", **more}}
+    variables = {"input": {**STARTS, **more}}
     response = client.post("/graphql", json={"query": ANNOUNCE, "variables": variables})
     assert response.status_code == 200, response.text
     return dict(response.json()["data"]["upsertBucket"])
@@ -221,12 +222,17 @@ def test_a_purged_run_is_not_brought_back_by_what_its_process_says_late(
         stored()
 
 
-def test_the_id_of_a_run_in_the_trash_is_free_for_a_new_process(
+def test_the_id_of_a_deleted_run_is_free_once_it_is_purged_and_no_sooner(
     api: TestClient, store: Store, admin: Actor, stored: Callable[[], Run], rows: Rows
 ) -> None:
     post(api, piece(HISTORY, 0, {"_step": 0, "a": 1}))
     before = stored().id
     store.database.write(deletions.trash_item, admin, ItemVerb(id=before, on_running="stop"))
+    refused = api.post("/graphql", json={"query": ANNOUNCE, "variables": {"input": STARTS}})
+    assert refused.status_code == 410
+    assert "a new run can have the id 'r1' once that run is purged" in refused.json()["error"]
+    store.database.write(deletions.purge_item, admin, ItemVerb(id=before))
+    make_worker(store).run_all()
     assert announce(api)["inserted"] is True
     assert stored().id != before
     assert rows() == []

@@ -12,10 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from labkeep.core.access import Actor
-from labkeep.core.commands import ItemVerb
+from labkeep.core.commands import CreateRun, ItemVerb
 from labkeep.core.entities import Run
 from labkeep.dialects.wandb import DIALECT
-from labkeep.operations import Store, deletions, history, run_searches
+from labkeep.operations import Store, deletions, history, run_searches, runs
 from labkeep.operations.run_searches import FindRun
 from labkeep.server import make_worker
 from labkeep.storage.recent import RECENT
@@ -159,7 +159,7 @@ def test_a_history_that_was_written_over_has_no_files_any_more(api: TestClient, 
 def test_a_run_with_the_id_of_one_in_the_trash_has_no_files(api: TestClient, store: Store, admin: Actor) -> None:
     log(api, dense(5))
     store.database.write(deletions.trash_item, admin, ItemVerb(id=stored(store, admin).id))
-    announce(api)
+    store.database.write(runs.create, admin, CreateRun(project="p", handle="r1"))
     log(api, dense(5))
     seal(store, admin)
     assert not ask(api)["parquetUrls"]
