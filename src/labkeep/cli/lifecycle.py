@@ -10,6 +10,7 @@ import click
 from labkeep.cli import options
 from labkeep.cli.command import Command, Decorator, pass_session
 from labkeep.cli.deletions import KINDS
+from labkeep.cli.options import NewName
 from labkeep.cli.references import target_id
 from labkeep.cli.session import Session
 
@@ -102,7 +103,7 @@ ONLY: dict[str, tuple[Decorator, ...]] = {
         ),
     ),
     "restore": (
-        click.option("--name", "names", multiple=True, metavar="ID=NAME", help="A new name where the old is taken."),
+        click.option("--name", "names", multiple=True, type=NewName(), help="A new name where the old is taken."),
     ),
     "purge": (EXPORT, FORCE, click.option("--no-wait", is_flag=True, help="Leave it to the background.")),
 }

@@ -44,6 +44,21 @@ class Moment(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
+class NewName(click.ParamType[tuple[str, str]]):
+    """``ID=NAME``: a new name for the object with that id."""
+
+    name = "id=name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """The id and the name."""
+        if isinstance(value, tuple):
+            return value
+        id, _, name = value.partition("=")
+        if not name:
+            self.fail(f"{value[:80]!r} is not ID=NAME", param, ctx)
+        return id.lower(), name
+
+
 def listed(command: Any) -> Any:
     """``--limit``, ``--all`` and ``--cursor``, handed over as ``window``."""
     for option in (

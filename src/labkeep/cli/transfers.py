@@ -12,6 +12,7 @@ import click
 from labkeep.cli import options
 from labkeep.cli.cells import Size, count_of
 from labkeep.cli.command import Command, pass_session
+from labkeep.cli.options import NewName
 from labkeep.cli.references import target_id
 from labkeep.cli.session import Session
 from labkeep.core.errors import LabkeepError
@@ -86,7 +87,7 @@ def export(session: Session, path: Path, targets: tuple[str, ...], project: str 
 @click.option("--new-ids", is_flag=True, help="Give every object a new id; otherwise they keep theirs.")
 @click.option("--into", metavar="PROJECT", help="Put what was in a project into this one.")
 @click.option("--name", metavar="NAME", help="A new name for the project.")
-@click.option("--rename", "renames", multiple=True, metavar="ID=NAME", help="A new name where the old is taken.")
+@click.option("--rename", "renames", multiple=True, type=NewName(), help="A new name where the old is taken.")
 @click.option("--resume", metavar="ID", help="Go on with an import that broke off.")
 @click.option("--dry-run", is_flag=True, help="Read the archive, say what is in it, and import nothing.")
 @pass_session
@@ -96,7 +97,7 @@ def import_(
     new_ids: bool,
     into: str | None,
     name: str | None,
-    renames: tuple[str, ...],
+    renames: tuple[tuple[str, str], ...],
     resume: str | None,
     dry_run: bool,
 ) -> None:
@@ -107,7 +108,6 @@ def import_(
     if dry_run:
         _verify(session, path)
         return
-    names = dict(_renaming(text) for text in renames)
     under_way: list[str] = []
     try:
         with _bar(session, "imported") as show:
@@ -116,7 +116,7 @@ def import_(
                 remap=new_ids,
                 into=into,
                 name=name,
-                names=names,
+                names=dict(renames),
                 resume=resume,
                 began=under_way.append,
                 progress=show,
@@ -128,13 +128,6 @@ def import_(
     for line in brought.left_out:
         session.output.note(f"left out: {line}")
     session.output.answer(brought._asdict(), f"imported {count_of(brought.counts)}")
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    id, equals, name = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"--rename is ID=NAME, not {text[:80]!r}")
-    return id.lower(), name
 
 
 @click.command(

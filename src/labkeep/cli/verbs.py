@@ -37,7 +37,7 @@ class Request(msgspec.Struct, frozen=True):
     project: str | None = None
     kind: str | None = None
     deletion: str | None = None
-    names: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
     ticket: str | None = None
     on_running: str | None = None
@@ -166,7 +166,7 @@ def _show_and_ask(session: Session, request: Request, plan: Proposal) -> None:
 
 def _restore_renamed(session: Session, request: Request, selection: dict[str, Any]) -> Outcome:
     """Restore under new names, which only whole deletions and single objects can."""
-    names = dict(_renaming(text) for text in request.names)
+    names = dict(request.names)
     if request.deletion:
         return session.client.deletions.restore(request.deletion, names=names, reason=request.reason)
     found = [session.client.items.get(id, include="trashed") for id in selection.get("ids", ())]
@@ -179,13 +179,6 @@ def _restore_renamed(session: Session, request: Request, selection: dict[str, An
 
 def _contains(item: Item) -> bool:
     return item.kind in ("project", "artifact")
-
-
-def _renaming(text: str) -> tuple[str, str]:
-    id, equals, name = text.partition("=")
-    if not equals or not name:
-        raise Invalid(f"--name is ID=NEWNAME, not {text[:80]!r}", path="name")
-    return id.lower(), name
 
 
 def _finish(session: Session, request: Request, selection: dict[str, Any], outcome: Outcome) -> None:

@@ -6,7 +6,7 @@ held against anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from labkeep.storage import check_keys, destroyed_keys, signing, trails, usage
 from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs
+from labkeep.storage.check_problem import Check, Problem, Subject
 from labkeep.storage.executions import WAITING
 from labkeep.storage.histories import opened
 from labkeep.storage.metrics import Place
@@ -31,15 +32,6 @@ IN_FLIGHT = timedelta(hours=1)
 
 SHOWN = 1_000
 """Problems listed; all are counted."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Something that does not fit, and what would mend it."""
-
-    check: str
-    subject: str
-    message: str
-    repair: str
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -54,21 +46,6 @@ class Report(msgspec.Struct, frozen=True):
     def clean(self) -> bool:
         """Whether everything fits."""
         return self.found == 0
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What is checked: a connection to read with, the blobs, the moment, and whether contents are read too."""
-
-    connection: Connection
-    blobs: Blobs
-    now: datetime
-    deep: bool
-    reader: Tx
-    """Opens what is encrypted, on a connection of its own."""
-
-
-Check = Callable[[Subject], Iterator[Problem | int]]
-"""Yields problems, and numbers of things looked at."""
 
 
 def run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, and_, exists, func, select, type_coerce
 
@@ -14,13 +13,11 @@ from labkeep.core.lifecycle import State
 from labkeep.storage import data_keys, destroyed_keys
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import key_of_name, name_of_key
+from labkeep.storage.check_problem import Problem, Subject
 from labkeep.storage.cipher import MARK
 from labkeep.storage.data_keys import Box, place_of_body, place_of_row
 from labkeep.storage.histories import opened
 from labkeep.storage.metrics import Place
-
-if TYPE_CHECKING:
-    from labkeep.storage.check import Problem, Subject
 
 SAMPLE = 200
 """Values of each table that are opened."""
@@ -44,8 +41,6 @@ def keys(s: Subject) -> Iterator[Problem | int]:
 
 
 def _problem(subject: str, message: str, repair: str) -> Problem:
-    from labkeep.storage.check import Problem
-
     return Problem("keys", subject, message, repair)
 
 

@@ -197,7 +197,8 @@ def test_a_run_is_restored_under_another_name(cli: Cli, make_run: MakeRun) -> No
     assert cli("restore", id, "--name", f"{id}=renamed").exit_code == 0
     assert cli.client.runs.get(id).name == "renamed"
     cli("trash", id, "--yes")
-    assert cli.error("restore", id, "--name", "renamed")["code"] == "invalid"
+    malformed = cli.error("restore", id, "--name", "renamed")
+    assert (malformed["code"], "'renamed' is not ID=NAME" in malformed["message"]) == ("usage", True)
 
 
 def test_a_project_is_restored_under_another_name_with_its_deletion(cli: Cli, project: str) -> None:
