@@ -46,7 +46,7 @@ def test_every_key_fits_when_the_server_dies_at(case: str, tmp_path: Path, monke
     site = Site(tmp_path, LABKEEP_SEAL_MIN_ROWS="5", LABKEEP_MASTER_KEY=MASTER)
     server = site.start(LABKEEP_FAULT=case).await_answer()
     with server.client() as client:
-        workload = Workload(client, rounds=2, settings={"encrypt": True})
+        workload = Workload(client, settings={"encrypt": True})
         assert workload.run() is False, f"{case} was never reached"
     assert server.wait() == 137
     with Labkeep.local(site.data) as client:

@@ -38,7 +38,7 @@ class Workload:
     """Writes through a client until it is lost. ``before`` and ``after`` are the two models that are possible then."""
 
     def __init__(
-        self, client: Labkeep, project: str = PROJECT, rounds: int = 3, settings: dict[str, Any] | None = None
+        self, client: Labkeep, project: str = PROJECT, rounds: int = 2, settings: dict[str, Any] | None = None
     ) -> None:
         self.client, self.project, self.rounds, self.settings = client, project, rounds, settings or {}
         self.before, self.after = empty(), empty()
