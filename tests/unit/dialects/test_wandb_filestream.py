@@ -13,12 +13,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from labkeep.core.access import Actor
-from labkeep.core.columns import from_rows
+from labkeep.core.columns import Limits, from_rows
 from labkeep.core.commands import ItemVerb, ReadHistory
 from labkeep.core.entities import Run
 from labkeep.core.errors import Invalid, NotFound
 from labkeep.core.lifecycle import Status
-from labkeep.dialects.wandb import DIALECT
+from labkeep.dialects.wandb import DIALECT, filestream
 from labkeep.dialects.wandb.filestream import Piece, batches_of, console_row, decode, prepare, rows_of
 from labkeep.operations import Store, deletions, history, run_searches, runs, sessions
 from labkeep.operations.history import prepare_batch
@@ -144,6 +144,24 @@ def test_a_value_that_cannot_be_kept_costs_neither_the_row_nor_the_run(api: Test
     long = "k" * 2_000
     assert post(api, piece(HISTORY, 0, {"_step": 0, "": 1, long: 2, "_offset": 3, "good": 4}))[0] == 200
     assert rows() == [{"_step": 0, "good": 4}]
+
+
+def test_a_step_may_have_very_many_keys(api: TestClient, rows: Rows) -> None:
+    step = {f"layer/{number}": number for number in range(10_001)}
+    assert post(api, piece(HISTORY, 0, {"_step": 0, **step}, {"_step": 1, "last": 1}))[0] == 200
+    assert rows() == [{"_step": 0, **step}, {"_step": 1, "last": 1}]
+    query = 'query Q { project(name: "p") { run(name: "r1") { historyKeys } } }'
+    seen = api.post("/graphql", json={"query": query}).json()["data"]["project"]["run"]["historyKeys"]
+    assert len(seen["keys"]) == 10_003
+
+
+def test_a_step_with_more_keys_than_a_row_can_have_loses_the_last_of_them(
+    api: TestClient, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filestream, "WIDE", Limits(columns=5))
+    many = {"_step": 0, "_timestamp": 1.0, "a": 1, "nested": {"x": 1, "y": 2, "z": 3}, "b": 2}
+    assert post(api, piece(HISTORY, 0, many))[0] == 200
+    assert rows() == [{"_step": 0, "_timestamp": 1.0, "a": 1, "nested.x": 1, "nested.y": 2}]
 
 
 def test_a_console_line_may_be_written_again(api: TestClient, rows: Rows) -> None:

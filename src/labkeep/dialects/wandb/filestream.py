@@ -11,13 +11,15 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from labkeep.core.columns import STEP, TIMESTAMP, Batch, Row, from_rows
+from labkeep.core import json_values
+from labkeep.core.columns import LIMITS, STEP, TIMESTAMP, Batch, Limits, Row, from_rows
 from labkeep.core.entities import Json
 from labkeep.core.errors import Invalid, Unavailable
 from labkeep.dialects.wandb.translate import DIALECT, parse_object
@@ -34,6 +36,9 @@ STREAMS = {"wandb-history.jsonl": "history", "wandb-events.jsonl": "system", "ou
 
 TRIES = 10
 """How often a piece is compared anew with a history that grows in the meantime, before it is left to a retry."""
+
+WIDE = Limits(columns=100_000)
+"""What a row may have: more than our limit for a batch of rows, whose size grows with keys times rows."""
 
 SUMMARY = "wandb-summary.json"
 
@@ -212,11 +217,11 @@ def batches_of(rows: list[Row], offset: int) -> Iterator[tuple[int, Batch]]:
     if not rows:
         return
     try:
-        yield offset, from_rows(rows)
+        yield offset, from_rows(rows, WIDE if len(rows) == 1 else LIMITS)
     except Invalid as error:
         if len(rows) == 1:
             log.warning("a row was kept in part: %s", error)
-            yield offset, from_rows([_mended(rows[0])])
+            yield offset, from_rows([_mended(rows[0])], WIDE)
         else:
             half = len(rows) // 2
             yield from batches_of(rows[:half], offset)
@@ -224,16 +229,18 @@ def batches_of(rows: list[Row], offset: int) -> Iterator[tuple[int, Batch]]:
 
 
 def _mended(row: Row) -> Row:
-    """The row without the values that cannot be kept."""
+    """The row without the values that cannot be kept, and without those that are too many."""
     step, timestamp, values = row
     step = step if -(2**63) <= step < 2**63 else 0
-    return step, timestamp, {key: value for key, value in values.items() if _fits(key, value)}
+    fitting = {key: value for key, value in values.items() if _fits(key, value)}
+    flat = json_values.flatten(fitting, WIDE.json_depth)
+    return step, timestamp, dict(islice(flat.items(), WIDE.columns - 2))
 
 
 def _fits(key: str, value: Any) -> bool:
     alone: Mapping[str, Any] = {key: value}
     try:
-        from_rows([(0, None, alone)])
+        from_rows([(0, None, alone)], WIDE)
     except Invalid:
         return False
     return True

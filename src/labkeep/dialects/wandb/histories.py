@@ -25,7 +25,11 @@ from labkeep.operations.run_searches import Seen
 SAMPLES = 500
 """Rows of a sample when nobody says how many."""
 
-MOST_KEYS = 10_000
+MOST_KEYS = 100_000
+"""Keys of a stream that are listed."""
+
+KEYS_PAGE = 10_000
+"""Keys that are read at once."""
 
 Table = Any
 """Rows by column, as `labkeep.operations.history.read` answers them."""
@@ -145,7 +149,16 @@ def _having_all(table: Table, keys: Sequence[str]) -> Any:
 
 
 def _series(seen: Seen, context: Context, stream: str) -> list[Series]:
-    return context.read(history.list_series, ListSeries(id=seen.run.id, stream=stream, limit=MOST_KEYS)).items
+    found: list[Series] = []
+    cursor = None
+    while len(found) < MOST_KEYS:
+        asked = ListSeries(id=seen.run.id, stream=stream, limit=KEYS_PAGE, cursor=cursor)
+        page = context.read(history.list_series, asked)
+        found += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    return found
 
 
 def keys(seen: Seen, context: Context) -> Json | None:
