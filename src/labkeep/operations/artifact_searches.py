@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from labkeep.core.access import Actor, require
 from labkeep.core.commands import Command, Limit, Ref, ResolveArtifact
@@ -80,6 +80,37 @@ def find_collection(tx: Tx, actor: Actor, command: FindCollection) -> Home:
         return Home(found, records.get(tx, Project, actor, found.parent_id))
     project = resolve_project(tx, actor, command.project)
     return Home(artifacts.by_name(tx, actor, project, command.name, command.type), project)
+
+
+class FindCollections(Command, frozen=True, kw_only=True):
+    """The collections of a project, or those of one type."""
+
+    project: Id
+    type: str = ""
+
+
+MOST = 10_000
+"""Collections that are read as a whole."""
+
+
+def collections(tx: Tx, actor: Actor, command: FindCollections) -> list[Artifact]:
+    """The live ones, newest first."""
+    require(actor, "artifact.read")
+    query = records.statement(Artifact, actor).where(*_collections(command))
+    return records.fetch(tx, Artifact, query.order_by(t.items.c.id.desc()).limit(MOST))
+
+
+def count_collections(tx: Tx, actor: Actor, command: FindCollections) -> int:
+    """How many live ones there are."""
+    require(actor, "artifact.read")
+    query = select(func.count()).select_from(t.items).where(*records.scope(actor), *_collections(command))
+    return int(tx.execute(query).scalar_one())
+
+
+def _collections(command: FindCollections) -> list[ColumnElement[bool]]:
+    c = t.items.c
+    mine = [c.parent_id == command.project, c.kind == Kind.artifact, c.state == State.active]
+    return [*mine, c.type == command.type] if command.type else mine
 
 
 class CountVersions(Command, frozen=True, kw_only=True):

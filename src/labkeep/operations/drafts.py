@@ -386,3 +386,22 @@ def find(tx: Tx, actor: Actor, command: FindDraft) -> Held:
     if not found:
         raise NotFound(f"artifact {command.client_id[:80]!r} not found")
     return held(tx, actor, found[0])
+
+
+class FindDigest(Command, frozen=True, kw_only=True):
+    """A version of a collection by its maker's own digest of the content."""
+
+    project: Ref
+    name: Ref
+    digest: Key
+
+
+def find_digest(tx: Tx, actor: Actor, command: FindDigest) -> Held:
+    """The newest one that is committed. NotFound."""
+    require(actor, "artifact_version.read")
+    project = resolve(tx, actor, command.project)
+    collection = artifacts.by_name(tx, actor, project, command.name, "")
+    found = find_indexed(tx, actor, project, FOREIGN_DIGEST, command.digest, collection)
+    if found is None or is_draft(found):
+        raise NotFound(f"artifact {collection.name!r} has no version with the digest {command.digest[:80]!r}")
+    return Held(found, collection, project)

@@ -242,6 +242,53 @@ def test_equal_content_is_the_version_that_is_there(api: TestClient, stranger: T
     assert member(api, "ds:best") is not None
 
 
+LISTS = """query Q($filters: JSONString, $order: String, $versions: JSONString, $by: String) { project(name: "p") {
+  artifactType(name: "dataset") {
+    artifactCollections(first: 1, filters: $filters, order: $order) { totalCount edges { node { name } } }
+    artifactCollection(name: "ds") { artifacts(first: 2, filters: $versions, order: $by) {
+      totalCount edges { version node { digest } } } } } } }"""
+
+
+def lists(api: TestClient, **asked: Any) -> tuple[int, list[str], int, list[str]]:
+    """(collections in all, names on the first page, versions in all, numbers on the first page)."""
+    found = ask(api, LISTS, **asked)["project"]["artifactType"]
+    collections, versions = found["artifactCollections"], found["artifactCollection"]["artifacts"]
+    return (
+        collections["totalCount"],
+        [edge["node"]["name"] for edge in collections["edges"]],
+        versions["totalCount"],
+        [edge["version"] for edge in versions["edges"]],
+    )
+
+
+def test_lists_of_artifacts_have_filters_orders_and_a_count_of_all_pages(api: TestClient, stranger: TestClient) -> None:
+    for digest, name in (("d0", "ds"), ("d1", "ds"), ("d2", "ds"), ("d3", "other")):
+        aliases = [{"alias": f"is-{digest}", "artifactCollectionName": name}]
+        draft = start(api, digest, artifactCollectionName=name, aliases=aliases, metadata=json.dumps({"of": digest}))
+        fill(api, stranger, draft["id"], {"a.txt": digest.encode()})
+        ask(api, COMMIT, id=draft["id"])
+    assert lists(api) == (2, ["other"], 3, ["v2", "v1"])
+    assert lists(api, versions=json.dumps({"state": "COMMITTED"})) == (2, ["other"], 3, ["v2", "v1"])
+    assert lists(api, order="+name", by="+versionIndex") == (2, ["ds"], 3, ["v0", "v1"])
+    one = json.dumps({"metadata.of": "d1"})
+    assert lists(api, filters=json.dumps({"name": {"$regex": "^o"}}), versions=one) == (1, ["other"], 1, ["v1"])
+    response = api.post("/graphql", json={"query": LISTS, "variables": {"filters": json.dumps({"nothing": 1})}})
+    assert response.status_code == 422
+    assert "not a field" in response.text
+
+
+def test_a_version_is_found_by_the_digest_of_its_client(api: TestClient, stranger: TestClient) -> None:
+    digest = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
+    draft = start(api, digest)
+    assert member(api, f"ds:{digest}") is None, "not committed yet"
+    fill(api, stranger, draft["id"], {"a.txt": b"hello"})
+    ask(api, COMMIT, id=draft["id"])
+    found = member(api, f"ds:{digest}")
+    assert found is not None
+    assert found["versionIndex"] == 0
+    assert member(api, f"other:{digest}") is None
+
+
 def test_creating_twice_makes_one_draft(api: TestClient) -> None:
     assert start(api, clientID="c" * 128)["id"] == start(api, clientID="c" * 128)["id"]
 

@@ -19,11 +19,13 @@ NEWEST = "0.31.0"
 """Newest client that this dialect is tested with."""
 
 FEATURES: dict[str, bool] = {
+    "ARTIFACT_COLLECTIONS_FILTERING_SORTING": True,
     "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE": True,
     "ARTIFACT_REGISTRY_SEARCH": True,
     "FILESTREAM_GZIP": True,
     "INCLUDE_ARTIFACT_TYPES_IN_REGISTRY_CREATION": True,
     "STRUCTURED_CONSOLE_LOGS": True,
+    "TOTAL_COUNT_IN_FILE_CONNECTION": True,
 }
 """Features of newer servers by name. A feature that is not named is not used by the client."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from labkeep.core.commands import ListArtifacts, ListArtifactVersions, ResolveArtifact
@@ -11,7 +12,8 @@ from labkeep.dialects.wandb import manifests
 from labkeep.dialects.wandb.context import Context, global_id, own_id
 from labkeep.dialects.wandb.files import DRAFT, MADE_UP, links, shown
 from labkeep.dialects.wandb.graphql import Resolvers
-from labkeep.dialects.wandb.projects import accepted, connection, page_size
+from labkeep.dialects.wandb.projects import accepted, connection, filters_in, page_size
+from labkeep.dialects.wandb.registries import found_by, of_collection, of_version, paged
 from labkeep.dialects.wandb.translate import DIALECT, dumps, moment
 from labkeep.operations import (
     artifact_links,
@@ -23,13 +25,19 @@ from labkeep.operations import (
     run_searches,
 )
 from labkeep.operations.artifact_links import Sources, is_link, is_portfolio
-from labkeep.operations.artifact_searches import FindCollection, FindTypes, Held, Home, OfRun
-from labkeep.operations.drafts import FindDraft
+from labkeep.operations.artifact_searches import FindCollection, FindCollections, FindTypes, Held, Home, OfRun
+from labkeep.operations.drafts import FindDigest, FindDraft
 from labkeep.operations.file_searches import CountFiles, FindFiles
 from labkeep.operations.run_searches import GetRun, Seen
 
 MOST_FILES = 5_000
 """Files in a page: what the client asks for when it downloads."""
+
+MOST_VERSIONS = 10_000
+"""Versions of a collection that are read as a whole."""
+
+COMMITTED: Json = {"state": "COMMITTED"}
+"""What the client always asks for: versions in lists are."""
 
 INHERITED = -2
 """Time to live of a version that has none of its own."""
@@ -86,8 +94,24 @@ def by_name(project: Project, context: Context, name: str) -> Held | None:
     path = name.rpartition("/")[2]
     try:
         return context.read(artifact_searches.resolve, ResolveArtifact(project=project.id, name=path))
+    except NotFound:
+        return _by_digest(project, context, path)
+    except Gone:
+        return None
+
+
+def _by_digest(project: Project, context: Context, path: str) -> Held | None:
+    """A version by ``name:digest``, where the digest is the client's own."""
+    name, _, digest = path.partition(":")
+    if _DIGEST.fullmatch(digest) is None:
+        return None
+    try:
+        return context.read(drafts.find_digest, FindDigest(project=project.id, name=name, digest=digest))
     except (NotFound, Gone):
         return None
+
+
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def collection(project: Project, context: Context, name: str, type: str = "") -> Home | None:
@@ -104,13 +128,23 @@ def collection_by_id(_root: None, context: Context, id: str) -> Home:
 
 
 def collections(
-    project: Project, context: Context, after: str | None = None, first: int | None = None, type: str = "", **_more: Any
+    project: Project,
+    context: Context,
+    after: str | None = None,
+    first: int | None = None,
+    filters: str | None = None,
+    order: str | None = None,
+    type: str = "",
 ) -> Json:
-    """Collections of a project, newest first."""
+    """Collections of a project, newest first unless ordered otherwise."""
+    wanted = FindCollections(project=project.id, type=type)
+    if filters or order:
+        found = [Home(each, project) for each in context.read(artifact_searches.collections, wanted)]
+        return paged(found_by(found, filters, of_collection, order), after, first)
     asked = ListArtifacts(project=project.id, type=type, limit=page_size(first), cursor=after or None)
-    found = context.read(artifacts.list_, asked)
-    page = connection([Home(each, project) for each in found.items], found.next)
-    return {**page, "totalCount": len(found.items)}
+    listed = context.read(artifacts.list_, asked)
+    page = connection([Home(each, project) for each in listed.items], listed.next)
+    return {**page, "totalCount": context.read(artifact_searches.count_collections, wanted)}
 
 
 def artifact_type(project: Project, context: Context, name: str) -> TypeOf | None:
@@ -125,12 +159,26 @@ def artifact_types(project: Project, context: Context, **_more: Any) -> Json:
     return connection([TypeOf(name, project) for name in sorted({*found, *(accepted(project) or ())})], None)
 
 
-def versions(home: Home, context: Context, after: str | None = None, first: int | None = None, **_more: Any) -> Json:
-    """Versions of a collection, newest first."""
-    asked = ListArtifactVersions(id=home.collection.id, limit=page_size(first), cursor=after or None)
-    found = context.read(artifacts.list_versions, asked)
-    sources = context.read(artifact_links.sources, Sources(found.items)) if is_portfolio(home.collection) else {}
-    page = connection([Held(each, *home) for each in found.items], found.next)
+def versions(
+    home: Home,
+    context: Context,
+    after: str | None = None,
+    first: int | None = None,
+    filters: str | None = None,
+    order: str | None = None,
+    **_more: Any,
+) -> Json:
+    """Versions of a collection, newest first unless ordered otherwise."""
+    if order or filters_in(filters) not in ({}, COMMITTED):
+        every = ListArtifactVersions(id=home.collection.id, limit=MOST_VERSIONS)
+        kept = found_by(context.read(artifacts.list_versions, every).items, filters, of_version, order)
+        page = paged([Held(each, *home) for each in kept], after, first)
+    else:
+        asked = ListArtifactVersions(id=home.collection.id, limit=page_size(first), cursor=after or None)
+        listed = context.read(artifacts.list_versions, asked)
+        page = connection([Held(each, *home) for each in listed.items], listed.next)
+    found = [edge["node"].version for edge in page["edges"]]
+    sources = context.read(artifact_links.sources, Sources(found)) if is_portfolio(home.collection) else {}
     for edge in page["edges"]:
         edge["version"] = edge["node"].version.name
         edge["node"] = sources.get(edge["node"].version.id, edge["node"])
@@ -175,7 +223,7 @@ def _alias(alias: str, home: Home) -> Json:
 
 def all_aliases(home: Home, context: Context, **_page: Any) -> Json:
     """The aliases of all versions."""
-    found = context.read(artifacts.list_versions, ListArtifactVersions(id=home.collection.id, limit=10_000))
+    found = context.read(artifacts.list_versions, ListArtifactVersions(id=home.collection.id, limit=MOST_VERSIONS))
     return connection([_alias(alias, home) for each in found.items for alias in each.aliases], None)
 
 
@@ -380,8 +428,12 @@ RESOLVERS: Resolvers = {
         "file": manifest_file,
     },
     "VersionedArtifactConnection": {
-        "totalCount": lambda page, context: context.read(
-            artifact_searches.count_versions, artifact_searches.CountVersions(id=page["of"].collection.id)
+        "totalCount": lambda page, context: (
+            page["totalCount"]
+            if "totalCount" in page
+            else context.read(
+                artifact_searches.count_versions, artifact_searches.CountVersions(id=page["of"].collection.id)
+            )
         ),
     },
     "Run": {"outputArtifacts": _hits(artifact_searches.made_by), "inputArtifacts": _hits(lineage.used_by_run)},

@@ -5,6 +5,7 @@ They belong to the workspace, which the vendor's client takes for the entity of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -26,18 +27,24 @@ PREFIX = "wandb-registry-"
 T = TypeVar("T")
 
 
-def _found(
+def found_by(
     items: Sequence[T], filters: str | None, value: Callable[[T, str], Sequence[Any]], order: str | None = None
 ) -> list[T]:
+    """The items that a filter selects, in order if one is given. ``value`` has the values of an item's field."""
     wanted = filters_in(filters)
     kept = [item for item in items if matches(wanted, lambda key, item=item: value(item, key))]  # type: ignore[misc]
     if order:
         key = order.lstrip("+-")
-        kept.sort(key=lambda item: str(next(iter(value(item, key)), "")), reverse=order.startswith("-"))
+        kept.sort(key=lambda item: _rank(next(iter(value(item, key)), "")), reverse=order.startswith("-"))
     return kept
 
 
-def _paged(items: Sequence[Any], after: str | None, first: int | None) -> Json:
+def _rank(value: Any) -> tuple[float, str]:
+    """Numbers in their order, before texts."""
+    return (value, "") if isinstance(value, int | float) else (math.inf, str(value))
+
+
+def paged(items: Sequence[Any], after: str | None, first: int | None) -> Json:
     """A page of a list that is read as a whole; the cursor counts."""
     if after and not after.isdecimal():
         raise Invalid(f"{after[:40]!r} is not a cursor of this list", path="after")
@@ -55,7 +62,10 @@ def _common(item: Item, key: str) -> Sequence[Any] | None:
         "created_at": [moment(item.created_at)],
         "updated_at": [moment(item.updated_at)],
     }
-    return known.get(key)
+    return known.get(_SNAKE.get(key, key))
+
+
+_SNAKE = {"createdAt": "created_at", "updatedAt": "updated_at"}
 
 
 def _of_project(project: Project, key: str) -> Sequence[Any]:
@@ -64,17 +74,23 @@ def _of_project(project: Project, key: str) -> Sequence[Any]:
     return _known(_common(project, key), key)
 
 
-def _of_portfolio(portfolio: Portfolio, key: str) -> Sequence[Any]:
+def of_collection(home: Home | Portfolio, key: str) -> Sequence[Any]:
+    """The values of a collection's field."""
     if key == "artifact_collection_id":
-        return [int(number_of(portfolio.collection.id))]
-    return _known(_common(portfolio.collection, key), key)
+        return [int(number_of(home.collection.id))]
+    return _known(_common(home.collection, key), key)
 
 
-def _of_version(version: ArtifactVersion, key: str) -> Sequence[Any]:
+def of_version(version: ArtifactVersion, key: str) -> Sequence[Any]:
+    """The values of a version's field. Only those that are committed are in lists."""
+    if key == "state":
+        return ["COMMITTED"]
     if key == "alias":
         return version.aliases
     if key == "version":
         return [version.name, version.number]
+    if key == "versionIndex":
+        return [version.number]
     if key == "id":
         return [int(number_of(version.id))]
     if key.startswith("metadata."):
@@ -109,13 +125,13 @@ def registries(
 ) -> Json:
     """The registries of the workspace."""
     found = context.read(artifact_links.registries, _ALL)
-    return _paged(_found(found, filters, _of_project, order), after, first)
+    return paged(found_by(found, filters, _of_project, order), after, first)
 
 
 def _portfolios(context: Context, projects: str | None, collections: str | None) -> list[Portfolio]:
     found = context.read(artifact_links.portfolios, _ALL)
-    inside = _found(found, projects, lambda portfolio, key: _of_project(portfolio.project, key))
-    return _found(inside, collections, _of_portfolio)
+    inside = found_by(found, projects, lambda portfolio, key: _of_project(portfolio.project, key))
+    return found_by(inside, collections, of_collection)
 
 
 def collections(
@@ -129,8 +145,8 @@ def collections(
     **_kinds: Any,
 ) -> Json:
     """Collections of registries."""
-    found = _found(_portfolios(context, projectFilters, filters), None, _of_portfolio, order)
-    return _paged([Home(each.collection, each.project) for each in found], after, first)
+    found = found_by(_portfolios(context, projectFilters, filters), None, of_collection, order)
+    return paged([Home(each.collection, each.project) for each in found], after, first)
 
 
 def versions(
@@ -146,7 +162,7 @@ def versions(
     """What is linked into registries."""
     inside = _portfolios(context, projectFilters, collectionFilters)
     found: list[Held] = context.read(artifact_links.linked, FindLinked(inside))
-    return _paged(_found(found, filters, lambda held, key: _of_version(held.version, key)), after, first)
+    return paged(found_by(found, filters, lambda held, key: of_version(held.version, key)), after, first)
 
 
 RESOLVERS: Resolvers = {

@@ -122,7 +122,8 @@ many.add_dir(str(source))
 many = run.log_artifact(many).wait()
 again = wandb.Api().artifact(f"{P}/many:v0")
 assert len(again.manifest.entries) == again.file_count == 1200
-assert sum(1 for _ in again.files(per_page=500)) == 1200
+assert len(list(again.files(per_page=500))) == len(again.files()) == 1200
+assert wandb.Api().artifact(f"{P}/many:{again.digest}").version == "v0"
 one = again.get_entry("3/file 00003.txt").download(root=str(SCRATCH / "one"))
 assert Path(one).read_text() == "3"
 folder = Path(again.download(root=str(SCRATCH / "some"), path_prefix="5/"))
@@ -145,7 +146,10 @@ with urllib.request.urlopen(rest, timeout=30) as answer:
 folder = Path(wandb.Api().artifact(f"{P}/big:v0").download(root=str(SCRATCH / "big"), multipart=True))
 assert hashlib.sha256((folder / "big.bin").read_bytes()).digest() == hashlib.sha256(content).digest()
 
-# --- collections: renamed, of another type, deleted
+# --- collections: searched, renamed, of another type, deleted
+models = wandb.Api().artifact_type("model", P)
+assert [c.name for c in models.collections(filters={"name": {"$in": ["kept", "big"]}}, order="+name")] == ["big", "kept"]
+assert len(models.collections(per_page=1)) == 3
 collection = wandb.Api().artifact_collection("model", f"{P}/kept")
 collection.change_type("checkpoint")
 assert wandb.Api().artifact_collection("checkpoint", f"{P}/kept").type == "checkpoint"
