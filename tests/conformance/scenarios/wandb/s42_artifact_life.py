@@ -148,7 +148,10 @@ assert hashlib.sha256((folder / "big.bin").read_bytes()).digest() == hashlib.sha
 
 # --- collections: searched, renamed, of another type, deleted
 models = wandb.Api().artifact_type("model", P)
-assert [c.name for c in models.collections(filters={"name": {"$in": ["kept", "big"]}}, order="+name")] == ["big", "kept"]
+assert [c.name for c in models.collections(filters={"name": {"$in": ["kept", "big"]}}, order="+name")] == [
+    "big",
+    "kept",
+]
 assert len(models.collections(per_page=1)) == 3
 collection = wandb.Api().artifact_collection("model", f"{P}/kept")
 collection.change_type("checkpoint")
