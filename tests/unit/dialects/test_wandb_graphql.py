@@ -130,6 +130,46 @@ def test_writing_to_an_entity_that_is_not_there_is_told(api: TestClient) -> None
     assert (status, answer["error"]) == (404, "workspace 'elsewhere' not found")
 
 
+DELETE = 'mutation M({0}) {{ deleteRuns(input: {{entityName: {1}, projectName: "p", filters: "{{}}"}}) {{ errors }} }}'
+DELETE_BY_INPUT = "mutation M($i: DeleteRunsInput!) { deleteRuns(input: $i) { errors } }"
+MOVE = """mutation M($e: String!) { moveRuns(input: {filters: "{}", sourceEntityName: $e, sourceProjectName: "p",
+  destinationEntityName: $e, destinationProjectName: "q"}) { task { id state } } }"""
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        (DELETE.format("$x: String!", "$x"), {"x": "elsewhere"}),
+        (DELETE.format('$x: String = "elsewhere"', "$x"), {}),
+        (DELETE.format("$x: Int", '"elsewhere"'), {"entity": "default"}),
+        (DELETE_BY_INPUT, {"i": {"entityName": "elsewhere", "projectName": "p", "filters": "{}"}}),
+        (MOVE, {"e": "elsewhere"}),
+    ],
+    ids=["variable", "default", "text", "input", "source"],
+)
+def test_what_is_asked_of_one_entity_happens_in_no_other(
+    api: TestClient, query: str, variables: dict[str, Any]
+) -> None:
+    """Whatever the document calls its variables: or else the runs of the key's own workspace would go."""
+    upsert = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted } }"
+    ask(api, upsert, input={"name": "r", "modelName": "p", "entityName": "default", "host": "h"})
+    status, answer = ask(api, query, **variables)
+    assert (status, answer["error"]) == (404, "workspace 'elsewhere' not found")
+    assert ask(api, '{ project(name: "p") { runCount } }')[1]["data"]["project"] == {"runCount": 1}
+
+
+def test_one_document_is_for_one_entity(api: TestClient) -> None:
+    query = '{ project(name: "p", entityName: "default") { id } entity(name: "elsewhere") { id } }'
+    status, answer = ask(api, query)
+    assert status == 422
+    assert "default, elsewhere" in answer["error"]
+
+
+def test_what_is_json_here_may_be_asked_for_with_the_fields_that_it_has_there() -> None:
+    for fields in ("task", "task { id state }"):
+        ENGINE.document(f"mutation M($i: MoveRunsInput!) {{ moveRuns(input: $i) {{ {fields} }} }}")
+
+
 def test_every_error_has_a_status_and_none_is_409() -> None:
     # The client retries a 409 on announcing a run until its user gives up.
     assert set(STATUS) == set(all_errors())

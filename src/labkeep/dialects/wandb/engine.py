@@ -71,7 +71,7 @@ async def graphql(request: Request) -> Response:
     asked: Asked = decode_json(body, store_of(request).settings.max_json_depth, Asked)
     document = ENGINE.document(asked.query)
     variables = asked.variables or {}
-    context = await _context(request, _entity(variables), writes=document.writes)
+    context = await _context(request, document.entity(variables) or _entity(variables), writes=document.writes)
     data = await asyncio.to_thread(_run, document, variables, asked.operation_name, context)
     return Response(data, media_type=JSON)
 
@@ -92,7 +92,7 @@ def _run(document: Any, variables: dict[str, Any], name: str | None, context: Co
 
 
 def _entity(variables: dict[str, Any]) -> str:
-    """The entity that a request names, empty when it names none."""
+    """The entity in the variables of a document that names none, as far as their names say; empty when there is none."""
     nested = variables.get("input")
     for place in (variables, nested if isinstance(nested, dict) else {}):
         for name in ("entity", "entityName", "entity_name"):

@@ -7,7 +7,7 @@ the database.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -23,9 +23,13 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    StringValueNode,
+    ValueNode,
+    VariableNode,
     build_schema,
     execute,
     get_named_type,
@@ -34,7 +38,7 @@ from graphql import (
     validate,
 )
 from graphql.pyutils import Undefined
-from graphql.validation import NoUnusedVariablesRule
+from graphql.validation import NoUnusedVariablesRule, ScalarLeafsRule
 
 from labkeep.core.errors import Invalid, TooLarge, Unsupported
 
@@ -54,8 +58,28 @@ MAX_FIELDS = 2_000
 MAX_DOCUMENTS = 512
 """Documents that are remembered."""
 
+
+class _LeavesRule(ScalarLeafsRule):
+    """What is plain JSON here is an object with fields there: it may be asked for in either way, and comes as a whole."""
+
+    def enter_field(self, node: FieldNode, *rest: Any) -> None:
+        kind = self.context.get_type()
+        if kind is None or get_named_type(kind).name != "JSON":
+            super().enter_field(node, *rest)
+
+
 # The vendor's client sends variables that its own documents do not use.
-_RULES = tuple(rule for rule in specified_rules if rule is not NoUnusedVariablesRule)
+_RULES = tuple(
+    _LeavesRule if rule is ScalarLeafsRule else rule for rule in specified_rules if rule is not NoUnusedVariablesRule
+)
+
+
+class Place(NamedTuple):
+    """Where a document names an entity: by a variable or else a text, or by a variable that is an object with that key."""
+
+    text: str = ""
+    variable: str = ""
+    key: str = ""
 
 
 class Document(NamedTuple):
@@ -63,6 +87,14 @@ class Document(NamedTuple):
 
     node: DocumentNode
     writes: bool
+    entities: tuple[Place, ...] = ()
+
+    def entity(self, variables: Mapping[str, Any]) -> str:
+        """The entity that is meant, empty when none is named. Invalid for several: a request is for one of them."""
+        found = {_value_at(place, variables) for place in self.entities} - {""}
+        if len(found) > 1:
+            raise Invalid(f"one request is for one entity; this one names {', '.join(sorted(found))[:200]}")
+        return found.pop() if found else ""
 
 
 class Engine:
@@ -102,7 +134,7 @@ class Engine:
         if faults:
             raise Unsupported(f"{_name_of(node)} is not supported by this server: {faults[0].message}", path="query")
         kinds = [each.operation for each in node.definitions if isinstance(each, OperationDefinitionNode)]
-        return Document(node, OperationType.MUTATION in kinds)
+        return Document(node, OperationType.MUTATION in kinds, tuple(_entities(node)))
 
     def _check_offered(self, node: DocumentNode) -> None:
         """Name the operation that is missing, before the validator speaks of types that come with it."""
@@ -132,6 +164,45 @@ class Engine:
                 raise error.original_error
             raise Invalid(error.message, path=".".join(map(str, error.path or ())))
         return result.data
+
+
+ENTITY_NAMES = ("entityName", "sourceEntityName")
+"""What arguments and fields of inputs are called that name the entity that a request is for."""
+
+
+def _entities(node: DocumentNode) -> Iterator[Place]:
+    """Where the first fields of a document name entities. What variables are called says nothing."""
+    for definition in node.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            defaults = {each.variable.name.value: each.default_value for each in definition.variable_definitions or ()}
+            for field in definition.selection_set.selections:
+                if isinstance(field, FieldNode):
+                    yield from _entities_of(field, defaults)
+
+
+def _entities_of(field: FieldNode, defaults: Mapping[str, ValueNode | None]) -> Iterator[Place]:
+    for argument in field.arguments or ():
+        value = argument.value
+        if argument.name.value in ENTITY_NAMES or (field.name.value, argument.name.value) == ("entity", "name"):
+            yield _place(value, defaults)
+        elif isinstance(value, VariableNode):
+            yield from (Place(variable=value.name.value, key=key) for key in ENTITY_NAMES)
+        elif isinstance(value, ObjectValueNode):
+            yield from (_place(each.value, defaults) for each in value.fields if each.name.value in ENTITY_NAMES)
+
+
+def _place(value: ValueNode, defaults: Mapping[str, ValueNode | None]) -> Place:
+    if isinstance(value, VariableNode):
+        default = defaults.get(value.name.value)
+        return Place(default.value if isinstance(default, StringValueNode) else "", value.name.value)
+    return Place(value.value) if isinstance(value, StringValueNode) else Place()
+
+
+def _value_at(place: Place, variables: Mapping[str, Any]) -> str:
+    found = variables.get(place.variable, place.text)
+    if place.key:
+        found = found.get(place.key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _name_of(node: DocumentNode) -> str:

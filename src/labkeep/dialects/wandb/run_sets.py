@@ -8,7 +8,7 @@ from labkeep.core.columns import from_rows
 from labkeep.core.commands import Get
 from labkeep.core.entities import Json
 from labkeep.core.errors import Invalid, Unsupported
-from labkeep.dialects.wandb.context import Context, own_id
+from labkeep.dialects.wandb.context import Context, global_id, own_id
 from labkeep.dialects.wandb.graphql import Resolvers
 from labkeep.dialects.wandb.projects import selected
 from labkeep.operations import projects, run_searches, run_selections, sessions
@@ -73,7 +73,8 @@ def move(_root: None, context: Context, input: Json) -> Json:
         raise Unsupported("runs cannot be moved to another entity on this server; export and import them instead")
     by = _selected(context, input["sourceProjectName"], input["filters"])
     moved = context.write(run_selections.move, MoveRuns(by=by, destination=input["destinationProjectName"]))
-    return {"task": {"state": "finished", "runs": moved}, "clientMutationId": input.get("clientMutationId")}
+    task = {"id": global_id("Task", context.actor.request_id), "state": "finished", "progress": 100, "runs": moved}
+    return {"task": task, "clientMutationId": input.get("clientMutationId")}
 
 
 def alert(_root: None, context: Context, input: Json) -> Json:

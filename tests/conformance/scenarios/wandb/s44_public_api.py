@@ -149,7 +149,7 @@ gql(
 assert names(filters={"tags": "bulk"}) == ["run 2", "run 3"] and names(filters={"sweep": other}) == []
 gql(
     f'mutation M($f: JSONString!) {{ moveRuns(input: {{filters: $f, sourceEntityName: "{entity}", sourceProjectName: "{proj}", '
-    f'destinationEntityName: "{entity}", destinationProjectName: "{proj}-moved"}}) {{ task }} }}',
+    f'destinationEntityName: "{entity}", destinationProjectName: "{proj}-moved"}}) {{ task {{ id state }} }} }}',
     f=json.dumps({"name": runs[3]}),
 )
 assert [r.id for r in wandb.Api().runs(f"{entity}/{proj}-moved")] == [runs[3]] and "run 3" not in names()
