@@ -97,6 +97,8 @@ def _facts(body: dict[str, Any]) -> list[tuple[str, Any]]:
         ("signed", body.get("issued_at")),
     ]
     known += [("what", count_of(what.get("counts", {}))), ("size", Size(what.get("bytes", 0)))]
+    if kept := what.get("kept", {}).get("counts"):
+        known += [("kept", f"{count_of(kept)}: {', '.join(what['kept'].get('because', ())) or 'see the audit trail'}")]
     for part in ("why", "method", "encryption", "verification", "issuer"):
         known += [(f"{part}: {name.replace('_', ' ')}", _short(value)) for name, value in body.get(part, {}).items()]
     known += [(name, what.get(name)) for name in ("items_digest", "commitment")]

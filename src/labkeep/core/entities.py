@@ -260,6 +260,7 @@ class DeletionMember(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     previous_state: State
     outcome: str = "trashed"
+    """trashed, restored, purged; or kept: a purge had committed to it, and left it to a deletion of its own."""
 
 
 class Hold(Entity, frozen=True, kw_only=True):

@@ -104,9 +104,12 @@ def set_aside(tx: Tx, actor: Actor, deletion: Deletion, keeps: Mapping[str, Keep
     waits |= {} if deletion.restorable_until > tx.now else {"restorable_until": again}
     whole = len(staying) == deletions.count_members(tx, actor, deletion.id)
     aside = deletion if whole else deletions.split(tx, actor, deletion, staying)
+    if whole:
+        deletions.forget_kept(tx, actor, deletion.id)
     deletions.change(tx, aside, **waits)
+    because = sorted({keep.id for keep in keeps.values()})[:100]
     for kind, count in sorted(Counter(str(member.kind) for member in staying).items()):
-        tx.audit(actor, f"{kind}.kept", count=count, deletion_id=aside.id, out_of=deletion.id)
+        tx.audit(actor, f"{kind}.kept", count=count, deletion_id=aside.id, out_of=deletion.id, because=because)
 
 
 def _held(tx: Tx, actor: Actor, ids: Collection[str], *, looking: bool) -> dict[str, tuple[Keep, ...]]:

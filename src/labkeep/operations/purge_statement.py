@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from datetime import datetime
 
 import msgspec
@@ -9,6 +11,7 @@ from sqlalchemy import select
 
 from labkeep.core.entities import Deletion, Json
 from labkeep.storage import tables as t
+from labkeep.storage.deletions import parts
 from labkeep.storage.purge import OWNED
 from labkeep.storage.transaction import Tx
 
@@ -65,6 +68,7 @@ def of(tx: Tx, deletion: Deletion, verified: Verified, verification: Json) -> Js
             "item_ids_complete": len(verified.item_ids) == verified.items,
             "items_digest": verified.items_digest,
             "commitment": deletion.commitment,
+            "kept": _kept(tx, deletion),
             "archive": deletion.archive,
         },
         "why": _why(tx, deletion),
@@ -72,6 +76,43 @@ def of(tx: Tx, deletion: Deletion, verified: Verified, verification: Json) -> Js
         "encryption": {"keys_destroyed": verified.keys_destroyed},
         "verification": {name: value for name, value in verification.items() if name != "method"},
     }
+
+
+def _kept(tx: Tx, deletion: Deletion) -> Json:
+    """What the commitment covers and the purge left in the trash: with ``items`` it is all that was committed to."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == deletion.organization_id, m.deletion_id == deletion.id, m.outcome == "kept")
+    counts: Counter[str] = Counter()
+    ids: list[str] = []
+    digest = hashlib.sha256()
+    for id, kind in tx.execute(select(m.item_id, m.kind).where(*mine).order_by(m.item_id)):
+        digest.update(f"{kind} {id}\n".encode())
+        counts[str(kind)] += 1
+        ids += [id] if len(ids) < SHOWN_IDS else []
+    return {
+        "items": counts.total(),
+        "counts": dict(sorted(counts.items())),
+        "item_ids": ids,
+        "item_ids_complete": len(ids) == counts.total(),
+        "items_digest": digest.hexdigest(),
+        "because": _because(tx, deletion, ids),
+    }
+
+
+def _because(tx: Tx, deletion: Deletion, kept: list[str]) -> list[str]:
+    """Ids of the holds (or what else it was) that kept those, as the audit trail has it."""
+    m, e = t.deletion_members.c, t.audit_events.c
+    asides: set[str] = set()
+    for part in parts(kept):
+        query = select(m.deletion_id).where(m.organization_id == deletion.organization_id, m.item_id.in_(part))
+        asides.update(row[0] for row in tx.execute(query.distinct()))
+    found: set[str] = set()
+    for part in parts(sorted(asides)):
+        mine = (e.organization_id == deletion.organization_id, e.deletion_id.in_(part))
+        query = select(e.details).where(*mine, e.event.endswith(".kept", autoescape=True))
+        said = [row[0] for row in tx.execute(query)]
+        found.update(id for one in said if one.get("out_of") == deletion.id for id in one.get("because", ()))
+    return sorted(found)[:SHOWN_IDS]
 
 
 def _why(tx: Tx, deletion: Deletion) -> Json:

@@ -356,7 +356,8 @@ def count_destroyed(tx: Tx, organization_id: str, deletion_id: str) -> int:
     m = t.deletion_members.c
     held = and_(m.organization_id == _k.organization_id, m.item_id == _k.owner_id, m.deletion_id == deletion_id)
     query = select(func.count()).select_from(t.data_keys.join(t.deletion_members, held))
-    return int(tx.execute(query.where(_k.organization_id == organization_id, _k.wrapped.is_(None))).scalar_one())
+    mine = (_k.organization_id == organization_id, m.outcome != "kept", _k.wrapped.is_(None))
+    return int(tx.execute(query.where(*mine)).scalar_one())
 
 
 def destroy_of(tx: Tx, organization_id: str, owner_ids: Sequence[str]) -> int:

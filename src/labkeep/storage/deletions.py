@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, tuple_, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Selection
@@ -252,9 +252,9 @@ def held_counts(tx: Tx, actor: Actor, deletion_id: str, outcome: str = "trashed"
 
 
 def count_members(tx: Tx, actor: Actor, deletion_id: str) -> int:
-    """How many members a deletion has, whatever became of them."""
+    """How many members a deletion has, whatever became of them but for what it only names."""
     m = t.deletion_members.c
-    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome != "kept")
     return int(tx.execute(select(func.count()).select_from(t.deletion_members).where(*mine)).scalar_one())
 
 
@@ -551,7 +551,10 @@ def move_back(tx: Tx, actor: Actor, deletion: Deletion, held: Held) -> None:
 
 
 def split(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMember]) -> Deletion:
-    """Move ``members`` into a deletion of their own, equal in all else. What stays is counted again."""
+    """Move ``members`` into a deletion of their own, equal in all else. What stays is counted again.
+
+    A purge that is under way committed to them: its record goes on naming them, as kept.
+    """
     c, m, b = t.items.c, t.deletion_members.c, t.deletion_bindings.c
     part_of = msgspec.structs.replace(deletion, id=tx.new_id())
     tx.insert(t.deletions, [{**msgspec.structs.asdict(part_of), "selection": {"split_from": deletion.id}}])
@@ -562,16 +565,32 @@ def split(tx: Tx, actor: Actor, deletion: Deletion, members: Sequence[DeletionMe
         tx.execute(update(t.deletion_bindings).where(*unbound).values(deletion_id=part_of.id))
         held = (c.organization_id == actor.organization_id, c.id.in_(part))
         tx.execute(update(t.items).where(*held).values(deletion_id=part_of.id))
-    for one in (deletion, part_of):
-        change(tx, one, **_totals(tx, actor, one.id))
+    if deletion.state == "purging":
+        key = {"organization_id": actor.organization_id, "deletion_id": deletion.id}
+        tx.insert(
+            t.deletion_members,
+            [{**msgspec.structs.asdict(member), **key, "outcome": "kept"} for member in members],
+        )
+    moved, left = _totals(tx, actor, part_of.id), _totals(tx, actor, deletion.id)
+    if deletion.state == "purging":  # what has gone already holds nothing any more
+        left["bytes"] = max(deletion.bytes - moved["bytes"], 0)
+    change(tx, part_of, **moved)
+    change(tx, deletion, **left)
     return get(tx, actor, part_of.id)
 
 
+def forget_kept(tx: Tx, actor: Actor, deletion_id: str) -> None:
+    """Drop the names of what a purge kept, where nothing of it went: there is no purge to be accounted for."""
+    m = t.deletion_members.c
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome == "kept")
+    tx.execute(delete(t.deletion_members).where(*mine))
+
+
 def _totals(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, Any]:
-    """Members of a deletion by kind, whatever became of them, and the bytes that they hold."""
+    """Members of a deletion by kind, whatever became of them but for what it only names, and the bytes that they hold."""
     c, m = t.items.c, t.deletion_members.c
     joined = t.deletion_members.join(t.items, and_(c.organization_id == m.organization_id, c.id == m.item_id))
-    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id)
+    mine = (m.organization_id == actor.organization_id, m.deletion_id == deletion_id, m.outcome != "kept")
     query = select(m.kind, func.count(), func.sum(c.bytes)).select_from(joined).where(*mine).group_by(m.kind)
     found = tx.execute(query.order_by(m.kind)).all()
     return {"counts": {str(kind): count for kind, count, _ in found}, "bytes": int(sum(row[2] for row in found))}

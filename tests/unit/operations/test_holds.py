@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from labkeep.core.commands import (
     GetFile,
     ItemVerb,
     ListAudit,
+    ListMembersOf,
     MakePlan,
     ManifestEntry,
     PurgeDeletion,
@@ -30,7 +32,7 @@ from labkeep.core.commands import (
     WriteRows,
 )
 from labkeep.core.commands_holds import HoldScope, LiftHold, ListHeld, ListHolds, SetHold
-from labkeep.core.deletion import ASKERS, Origin
+from labkeep.core.deletion import ASKERS, Keep, Origin
 from labkeep.core.entities import ArtifactVersion, Hold, Item, Project
 from labkeep.core.errors import Forbidden, Gone, Held, Invalid, NotFound, Stale
 from labkeep.core.lifecycle import State
@@ -44,7 +46,9 @@ from labkeep.operations import (
     files,
     holds,
     projects,
+    protection,
     purges,
+    receipts,
     rows,
     run_selections,
     runs,
@@ -52,7 +56,7 @@ from labkeep.operations import (
 from labkeep.operations.artifact_edits import EditVersion
 from labkeep.operations.run_searches import Selected
 from labkeep.server import make_worker
-from labkeep.storage import check, records
+from labkeep.storage import check, purge, records
 from labkeep.storage.database_postgres import Postgres
 from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run, make_store
 
@@ -401,6 +405,45 @@ def test_a_hold_that_comes_before_the_job_keeps_what_it_covers(lab: Lab, whole: 
 
 def check_database(lab: Lab) -> list[Any]:
     return list(lab.do(lambda tx, _actor, _: check.run(tx.connection, lab.store.blobs, tx.now).problems, None))
+
+
+def test_the_receipt_says_what_a_purge_had_committed_to_and_kept_and_for_which_hold(lab: Lab) -> None:
+    free, held = lab.run(), lab.run()
+    sizes = {id: lab.do(deletions.get_item, Get(id=id)).bytes for id in (free, held)}
+    deletion = trashed(lab, free, held)
+    lab.do(deletions.purge, PurgeDeletion(id=deletion))
+    committed = lab.do(deletions.get, Get(id=deletion)).commitment
+    lab.do(lambda tx, actor, _: purge.remove(tx, actor.organization_id, deletion, [free]), None)
+    hold = lab.hold(ids=[held])
+    make_worker(lab.store).run_all()
+    what = lab.do(receipts.of_deletion, Get(id=deletion)).body["what"]
+    assert (what["item_ids"], what["counts"], what["bytes"]) == ([free], {"run": 1}, sizes[free])
+    assert what["commitment"] == committed
+    assert what["kept"] == {
+        "items": 1,
+        "counts": {"run": 1},
+        "item_ids": [held],
+        "item_ids_complete": True,
+        "items_digest": hashlib.sha256(f"run {held}\n".encode()).hexdigest(),
+        "because": [hold.id],
+    }
+    listed = lab.do(deletions.members, ListMembersOf(id=deletion)).items
+    assert {member.item_id: member.outcome for member in listed} == {free: "purged", held: "kept"}
+    assert lab.do(deletions.get, Get(id=deletion)).counts == {"run": 1}
+    assert check_database(lab) == []
+
+
+def test_a_purge_of_which_all_is_kept_names_nothing_as_kept(lab: Lab) -> None:
+    early, late = lab.run(), lab.run()
+    deletion = trashed(lab, early, late)
+    lab.do(deletions.purge, PurgeDeletion(id=deletion))
+    record = lab.do(deletions.get, Get(id=deletion))
+    for id in (early, late):
+        keep = {id: Keep("a hold", "is held")}
+        lab.do(lambda tx, actor, keeps: protection.set_aside(tx, actor, record, keeps), keep)
+    assert [member.outcome for member in lab.do(deletions.members, ListMembersOf(id=deletion)).items] == ["trashed"]
+    assert lab.do(deletions.get, Get(id=deletion)).state == "trashed"
+    assert check_database(lab) == []
 
 
 @pytest.mark.parametrize("whole", [False, True])
