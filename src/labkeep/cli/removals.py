@@ -140,7 +140,7 @@ def _remove(
         session.output.answer(plan, "\n".join(lines))
         return
     if plan.blockers:
-        raise Held(plan.blockers[0], blockers=plan.blockers)
+        raise Held(plan.blockers[0], id=plan.item_id, reasons=plan.blockers)
     if not yes:
         _ask(session, plan, lines)
     made = session.client.removals.remove(

@@ -35,3 +35,13 @@ def test_a_refusal_names_the_hold_and_how_to_look_at_it(cli: Cli, make_run: Make
     assert f"hold {id}" in refused
     assert f"labkeep hold ls --item {run}" in refused
     assert cli("trash", run, "--yes").exit_code == 5
+
+
+def test_a_part_of_what_is_held_is_refused_with_the_hold(cli: Cli, make_run: MakeRun) -> None:
+    run = make_run("held")
+    cli.client.files.upload(run, "notes.txt", b"kept")
+    id = cli("hold", "set", "--matter", "Case 12", run).stdout.strip()
+    refused = cli.error("remove", "file", run, "notes.txt", "--yes")
+    assert (refused["code"], refused["exit_code"]) == ("held", 5)
+    assert id in refused["message"]
+    assert cli("remove", "file", run, "notes.txt", "--yes").stderr.startswith("Error: run held is under a legal hold")
