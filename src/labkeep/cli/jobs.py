@@ -189,8 +189,9 @@ def limit_job(session: Session, id: str, rate: float | None) -> None:
 @click.argument("id")
 @pass_session
 def cancel_job(session: Session, id: str) -> None:
-    """End the job ID before it is done. What it has trashed so far can be restored as any deletion."""
+    """End the job ID before it is done. What it has done so far can be taken back, as it says."""
     job = session.client.jobs.cancel(id)
-    deletion = job.result.get("deletion_id")
-    undo = f"; undo what it did: labkeep restore --deletion {deletion}" if deletion else ""
-    session.output.answer(job, f"cancelling{undo}")
+    back = {"trash": f"restore --deletion {job.result.get('deletion_id')}"}
+    back |= dict.fromkeys(("archive", "unarchive", "restore"), f"undo {job.id}")
+    undo = back.get(job.result.get("verb", ""))
+    session.output.answer(job, "cancelling" + (f"; undo what it did: labkeep {undo}" if undo else ""))

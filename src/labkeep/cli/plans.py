@@ -101,7 +101,7 @@ def report(outcome: Outcome, targets: Sequence[str], now: datetime) -> Iterator[
         yield f"nothing to {outcome.verb}" + (f": {outcome.already} already {past}" if outcome.already else "")
     else:
         held = f" ({size(outcome.bytes)})" if outcome.bytes else ""
-        yield f"{past} {count_of(outcome.counts)}{held}" + (
+        yield f"{f'will {outcome.verb}' if outcome.job_ids else past} {count_of(outcome.counts)}{held}" + (
             f"; {outcome.already} already {past}" if outcome.already else ""
         )
     if outcome.restorable_until is not None:

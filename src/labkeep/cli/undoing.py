@@ -21,13 +21,14 @@ from labkeep.cli.session import Session
 def undo(session: Session, token: str, reason: str | None) -> None:
     """Take back a trash, archive, unarchive or restore by the TOKEN that it answered.
 
-    What was changed since by somebody else stays as it is.
+    Of what a job did, TOKEN is the id of the job. What was changed since by somebody else stays as it is.
     """
+    from labkeep.cli.following import follow
     from labkeep.cli.plans import report
 
-    outcome = session.client.undo(token, reason=reason)
+    outcome, _, remarks = follow(session, session.client.undo(token, reason=reason))
     if session.json:
         session.output.json(outcome)
         return
-    for line in report(outcome, (), session.now()):
+    for line in (*report(outcome, (), session.now()), *remarks):
         session.output.line(line)

@@ -772,7 +772,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Objects that were in the wanted state before."""
     restorable_until: datetime | None = None
     undo: str | None = None
-    """What takes it back: ``POST /undo``, ``labkeep undo``. Of a trash it is the deletion."""
+    """What takes it back: ``POST /undo``, ``labkeep undo``. Of a trash it is the deletion, of what a job did the job."""
     not_rebound: list[Json] = []
     """Bindings that could not be put back, and why."""
     items: list[Json] = []

@@ -1,6 +1,7 @@
 """What takes an archive, an unarchive or a restore back, as text: the verb, its moment, and how many objects. Pure.
 
-Whatever still bears that moment has not been touched since, so nothing else has to be remembered.
+Whatever still bears that moment has not been touched since, so nothing else has to be remembered. What a job did bears
+the moments of its batches, which the job notes; its id is the token.
 """
 
 from __future__ import annotations
@@ -63,4 +64,9 @@ def with_token(outcome: Outcome, now: datetime) -> Outcome:
     verb, count = Verb(outcome.verb), sum(outcome.counts.values())
     if verb not in BACK or not count or outcome.job_id is not None:
         return outcome
-    return msgspec.structs.replace(outcome, undo=Token(verb, (now - _EPOCH) // _MICROSECOND, count).encode())
+    return msgspec.structs.replace(outcome, undo=Token(verb, moment_us(now), count).encode())
+
+
+def moment_us(moment: datetime) -> int:
+    """``moment`` in microseconds, as a token holds it."""
+    return (moment - _EPOCH) // _MICROSECOND

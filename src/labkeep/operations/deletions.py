@@ -299,13 +299,13 @@ def _undo_or_purge(tx: Tx, actor: Actor, command: Apply, verb: Verb, asker: Orig
             deletion = store.get(tx, actor, deletion_id, lock=True)
             outcomes.append(purge_members(tx, actor, deletion, ids or None, command.reason, command.ticket))
             store.note_archive(tx, actor, outcomes[-1].deletion_id, command.archive)
-    done = msgspec.structs.replace(_together(verb, outcomes), already=planner.already)
+    done = msgspec.structs.replace(together(verb, outcomes), already=planner.already)
     if done.waits_for:
         return done
     return with_token(msgspec.structs.replace(done, counts=dict(planner.counts), bytes=planner.bytes), tx.now)
 
 
-def _together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
+def together(verb: Verb, outcomes: Sequence[Outcome]) -> Outcome:
     """One answer for what was done to several deletions."""
     return Outcome(
         verb=str(verb),
@@ -460,7 +460,7 @@ def purge(tx: Tx, actor: Actor, command: PurgeDeletion) -> Outcome:
     if not outcomes:
         raise protection.refusal(tx, actor, kept)
     shown = [{"id": id, "outcome": "kept", "reason": keep.reason} for id, keep in sorted(kept.items())[:SHOWN_ITEMS]]
-    return msgspec.structs.replace(_together(Verb.purge, outcomes), deletion_id=outcomes[0].deletion_id, items=shown)
+    return msgspec.structs.replace(together(Verb.purge, outcomes), deletion_id=outcomes[0].deletion_id, items=shown)
 
 
 def purge_members(

@@ -19,6 +19,7 @@ from labkeep.core.commands_jobs import JobItem
 from labkeep.core.deletion import FROM, WANTED, Candidate, Planner, event_of, parse_options, seen
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import PAST, State, Verb
+from labkeep.core.undo_token import BACK, moment_us
 from labkeep.operations import agents, protection
 from labkeep.operations.deletions import purge_members
 from labkeep.operations.handovers import Asked
@@ -176,6 +177,8 @@ def move(tx: Tx, _actor: Actor, command: Move) -> Moved | None:
     rows.settle(tx, batch)
     result = _add_up(job.result, asked.verb, work, more)
     result["speed"] = round(command.speed, 1)
+    if asked.verb in BACK and work.judged.going:  # what it takes to find them again: see `labkeep.operations.undoing`
+        result["moments"] = [*result.get("moments", ()), (moment_us(tx.now), len(work.judged.going))]
     jobs.note(tx, job, done=job.done + len(batch.seen), result=result)
     return Moved(job.wanted, len(batch.seen), asked.rate)
 

@@ -11,6 +11,7 @@ from labkeep.core.commands import Apply, Outcome
 from labkeep.core.deletion import Origin
 from labkeep.core.entities import Deletion, Job, Json
 from labkeep.core.lifecycle import Verb
+from labkeep.core.undo_token import BACK
 from labkeep.storage import deletions, jobs
 from labkeep.storage.transaction import Tx
 
@@ -63,7 +64,7 @@ def hand_over(
         verb=str(verb),
         counts={},
         deletion_id=deletion_id,
-        undo=deletion_id if verb == Verb.trash else None,
+        undo=deletion_id if verb == Verb.trash else job_id if verb in BACK else None,
         job_id=job_id,
         job_ids=[job_id],
     )

@@ -38,6 +38,8 @@ def list_(tx: Tx, actor: Actor, command: ListJobs) -> Page[Job]:
 
 def _shown(job: Job) -> Job:
     """A job as people see it. What it was asked for may be a hundred thousand ids, and holds who asked with which key."""
+    if "moments" in job.result:
+        job = msgspec.structs.replace(job, result={k: v for k, v in job.result.items() if k != "moments"})
     asked = job.payload.get("command")
     if asked is None:
         return job
@@ -47,7 +49,7 @@ def _shown(job: Job) -> Job:
 def get(tx: Tx, actor: Actor, command: Get) -> Job:
     """One job: state, progress and result."""
     require(actor, "job.read")
-    return _shown(_one(tx, actor, command.id))
+    return _shown(find(tx, actor, command.id))
 
 
 # --- control ----------------------------------------------------------------------------------------------------------
@@ -110,16 +112,16 @@ def set_rate(tx: Tx, actor: Actor, command: SetRate) -> Job:
     if job.state not in jobs.OPEN:
         raise _over(job, "limited")
     jobs.control(tx, job, payload={**job.payload, "rate": command.rate})
-    return _shown(_one(tx, actor, job.id))
+    return _shown(find(tx, actor, job.id))
 
 
 def items(tx: Tx, actor: Actor, command: ListJobItems) -> Page[JobItem]:
     """What a job left as it was, and why; what went well is counted in its result."""
     require(actor, "job.read")
-    return executions.list_items(tx, _one(tx, actor, command.id), command)
+    return executions.list_items(tx, find(tx, actor, command.id), command)
 
 
-def _one(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Job:
+def find(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Job:
     query = _select(actor).where(t.jobs.c.id == id)
     found = tx.one(query.with_for_update() if lock else query) if is_id(id) else None
     if found is None:
@@ -130,7 +132,7 @@ def _one(tx: Tx, actor: Actor, id: str, *, lock: bool = False) -> Job:
 def _controlled(tx: Tx, actor: Actor, id: str, wish: str) -> Job:
     """The job, when the actor may control it: who started it, and maintainers. Illegal when its task cannot."""
     require(actor, "job.read")
-    job = _one(tx, actor, id, lock=True)
+    job = find(tx, actor, id, lock=True)
     if job.actor != actor.name:
         require(actor, "job.control")
     if wish not in CONTROLS.get(job.task, ()):
@@ -145,7 +147,7 @@ def _over(job: Job, past: str) -> Illegal:
 
 def _noted(tx: Tx, actor: Actor, job: Job, event: str) -> Job:
     tx.audit(actor, f"job.{event}", job.id)
-    return _shown(_one(tx, actor, job.id))
+    return _shown(find(tx, actor, job.id))
 
 
 # --- for workers ------------------------------------------------------------------------------------------------------

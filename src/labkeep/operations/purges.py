@@ -142,6 +142,7 @@ def verify(tx: Tx, actor: Actor, command: Verified) -> Deletion:
             count=count,
             deletion_id=deletion.id,
             reason=deletion.reason,
+            ticket=deletion.ticket,
             commitment=deletion.commitment,
         )
     return records.get(tx, actor, deletion.id)

@@ -75,3 +75,21 @@ def test_the_time_that_is_left_follows_from_the_speed(cli: Cli, project: str, dr
     under_way = Job(**{**fields, "state": "running", "done": 100, "total": 1_100, "result": {"speed": 10.0}})
     assert remaining(under_way) == "0:01:40"
     assert remaining(Job(**{**fields, "state": "running", "result": {}})) == ""
+
+
+def test_what_a_job_did_is_taken_back_by_its_id_and_said_when_it_is_done(
+    cli: Cli, project: str, drafts: list[str]
+) -> None:
+    said = cli("archive", *selected(project), "--background").stdout
+    job = said.rpartition("labkeep jobs wait ")[2].strip()
+    cli("jobs", "wait", job)
+    assert cli("undo", job).stdout.startswith("unarchived 4 runs")
+    trashing = started(cli, project)
+    cli("jobs", "wait", trashing)
+    assert cli("undo", trashing).stdout.startswith("restored 4 runs")
+
+
+def test_a_cancelled_job_says_how_to_take_back_what_it_did(cli: Cli, project: str, drafts: list[str]) -> None:
+    said = cli("archive", *selected(project), "--background", "--rate", "0.01").stdout
+    job = said.rpartition("labkeep jobs wait ")[2].strip()
+    assert cli("jobs", "cancel", job).stdout == f"cancelling; undo what it did: labkeep undo {job}\n"

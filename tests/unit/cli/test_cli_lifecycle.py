@@ -333,7 +333,7 @@ def test_a_purge_need_not_be_waited_for(cli: Cli, make_run: MakeRun) -> None:
     cli("trash", id, "--yes")
     done = cli("purge", id, "--yes", "--no-wait").stdout
     job = done.rpartition("labkeep jobs wait ")[2].strip()
-    assert "goes on in the background" in done
+    assert done.startswith("will purge 1 run\ngoes on in the background")
     assert ["state", "done"] in cli.lines("jobs", "wait", job, "--timeout", "60")
     assert cli.json("jobs", "show", job)["task"] == "purge"
     assert job in [line[-1] for line in cli.lines("jobs", "ls", "--state", "done")]

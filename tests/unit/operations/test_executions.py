@@ -30,10 +30,11 @@ from labkeep.core.commands import (
 )
 from labkeep.core.commands_holds import SetHold
 from labkeep.core.commands_jobs import ControlJob, JobItem, ListJobItems, ResumeJob, SetRate
+from labkeep.core.commands_plans import Undo
 from labkeep.core.entities import Deletion, Job, Run
 from labkeep.core.errors import Forbidden, Held, Illegal, TooLarge
 from labkeep.core.lifecycle import Kind, State, Status, Verb
-from labkeep.operations import audits, deletions, documents, environments, executions, holds, jobs, runs
+from labkeep.operations import audits, deletions, documents, environments, executions, holds, jobs, runs, undoing
 from labkeep.operations.handovers import Asked
 from labkeep.server import make_worker
 from labkeep.storage.executions import WAITING, Waiting, turn_of
@@ -604,3 +605,43 @@ def test_a_rate_is_kept_by_waiting_or_by_coming_back_later(lab: Lab) -> None:
     later = progress.pace(1, 0.01)
     assert later is not None
     assert 190 < later.after_s <= 200
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_job_did_is_taken_back_by_its_id_but_for_what_was_changed_since(lab: Lab) -> None:
+    made = lab.runs(5)
+    done = lab.apply("archive")
+    assert done.undo == done.job_id
+    with pytest.raises(Illegal, match="still at it"):
+        lab.write(undoing.undo, Undo(token=str(done.undo)))
+    lab.worker.run_all()
+    assert "moments" not in lab.job(done).result
+    lab.clock.advance(seconds=1)
+    for verb in ("unarchive", "archive"):
+        lab.write(deletions.apply, Apply(verb=verb, selection=Selection(ids=[made[0].id])))
+        lab.clock.advance(seconds=1)
+    back = lab.write(undoing.undo, Undo(token=str(done.undo)))
+    lab.worker.run_all()
+    assert lab.job(back).result["counts"] == {"run": 4}
+    assert lab.states(*made) == ["archived", *["active"] * 4]
+    assert lab.write(undoing.undo, Undo(token=str(done.undo))).already == 5
+    lab.clock.advance(seconds=1)
+    lab.write(undoing.undo, Undo(token=str(back.undo)))
+    lab.worker.run_all()
+    assert lab.states(*made) == ["archived"] * 5
+
+
+def test_a_trash_and_a_restore_by_jobs_are_taken_back_by_their_ids(lab: Lab) -> None:
+    made = lab.runs(3)
+    lab.clock.advance(seconds=1)
+    trashed = lab.trash()
+    lab.worker.run_all()
+    restored = lab.write(undoing.undo, Undo(token=str(trashed.job_id)))
+    lab.worker.run_all()
+    assert lab.states(*made) == ["active"] * 3
+    lab.clock.advance(seconds=1)
+    lab.write(undoing.undo, Undo(token=str(restored.undo)))
+    lab.worker.run_all()
+    assert lab.states(*made) == ["trashed"] * 3
