@@ -178,6 +178,7 @@ SAMPLES: dict[str, Sample] = {
     "audits_list_": Sample("audit.read", {"id": "$run"}),
     "audits_verify": Sample("audit.read"),
     "audits_export": Sample("audit.read"),
+    "deleted_objects_list_": Sample("audit.read"),
     "checkpoints_list_": Sample("audit.read"),
     "checkpoints_sign": Sample("audit.read"),
     "jobs_list_": Sample("job.read"),

@@ -42,6 +42,7 @@ METHODS: dict[tuple[str, str], str] = {
     ("GET", "/runs/{id}"): "runs.get",
     ("GET", "/receipts"): "receipts.list",
     ("GET", "/audit/export"): "audit.page",
+    ("GET", "/audit/objects"): "audit.objects",
     ("GET", "/audit/checkpoints"): "audit.checkpoints",
     ("POST", "/audit/checkpoints"): "audit.checkpoint",
     ("GET", "/receipts/{id}"): "receipts.get",

@@ -37,6 +37,7 @@ from labkeep.operations import (
     branches,
     checkpoints,
     consoles,
+    deleted_objects,
     deletions,
     documents,
     encryption_status,
@@ -387,6 +388,9 @@ RECORDS = [
     _read("/audit", c.ListAudit, audits.list_, c.Page[e.AuditEvent], "List audit events"),
     _read("/audit/verify", c.Nothing, audits.verify, c.AuditReport, "Check the audit chain"),
     _read("/audit/export", p.ExportAudit, audits.export, f.AuditPage, "Export the audit chain"),
+    _read(
+        "/audit/objects", p.ListDeletedObjects, deleted_objects.list_, c.Page[p.DeletedObject], "List deleted objects"
+    ),
     _read("/audit/checkpoints", p.ListCheckpoints, checkpoints.list_, c.Page[a.Checkpoint], "List signed checkpoints"),
     _write("POST", "/audit/checkpoints", c.Nothing, checkpoints.sign, a.Checkpoint, "Sign the end of the audit chain"),
     _read("/jobs", c.ListJobs, jobs.list_, c.Page[e.Job], "List background jobs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,3 +208,46 @@ def export_audit(
         audit.checkpoint()
     last = audit.export(path, format=format, after=after, since=since, until=until, resume=resume)
     session.output.answer({"path": str(path), "last": last}, f"Wrote {path}, up to event {last}")
+
+
+@audit.command(
+    "objects",
+    examples=(
+        "labkeep audit objects --output objects.csv",
+        "labkeep audit objects --output objects.jsonl --format jsonl --since 2026-01-01 --until 2026-04-01",
+    ),
+)
+@click.option(
+    "--output",
+    "path",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where it is written to.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(("csv", "jsonl")),
+    default="csv",
+    show_default=True,
+    help="CSV for a spreadsheet, or JSON lines.",
+)
+@click.option("--since", type=Moment(), metavar="TIME", help="Only what was trashed from then on: 2026-11-01, or -7d.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Only what was trashed before that.")
+@pass_session
+def export_objects(session: Session, path: Path, format: str, since: datetime | None, until: datetime | None) -> None:
+    """Write a line for each object of each deletion into a file.
+
+    A bulk deletion is one event in the trail. This says which objects it was: id, name (a digest once purged), status at
+    deletion, who made it, who trashed and purged it, when, why, and what became of it.
+    """
+    from labkeep.core.audit_files import object_head, object_lines
+
+    found = iter(session.client.audit.objects(since=since, until=until, limit=1000))
+    count, as_csv = 0, format == "csv"
+    with path.open("wb") as file:
+        file.write(object_head() if as_csv else b"")
+        while some := list(islice(found, 1000)):
+            file.write(object_lines(some, as_csv=as_csv))
+            count += len(some)
+    session.output.answer({"path": str(path), "objects": count}, f"Wrote {path}: {count} objects")

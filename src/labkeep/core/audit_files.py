@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from labkeep.core import audit
 from labkeep.core.audit import START, Checkpoint, Link
+from labkeep.core.commands_proof import DeletedObject
 from labkeep.core.entities import AuditEvent
 from labkeep.core.errors import Invalid
 from labkeep.core.receipts import PublicKey, Verify, canonical, key_bytes, signature_bytes
@@ -140,6 +142,32 @@ def csv_lines(page: AuditPage) -> bytes:
     seen = [(entry.event, entry.subject or _NO_SUBJECT) for entry in page.entries if entry.event is not None]
     rows = [_values(*each) for each in seen]
     return _csv([[_cell(row[name]) for name in CSV_COLUMNS] for row in rows])
+
+
+OBJECT_COLUMNS = (
+    *("deletion_id", "id", "kind", "outcome", "name", "status", "state_before", "created_by", "created_at"),
+    *("trashed_by", "trashed_at", "reason", "ticket", "purged_by", "purged_at", "objects"),
+)
+"""The columns of a CSV file with a line for each deleted object."""
+
+
+def object_head() -> bytes:
+    """The first line of that file."""
+    return _csv([OBJECT_COLUMNS])
+
+
+def object_lines(objects: Iterable[DeletedObject], *, as_csv: bool) -> bytes:
+    """Deleted objects as CSV, or as JSON lines. The name of what was purged is ``sha256:`` and its digest."""
+    shown = [
+        msgspec.structs.replace(one, name=f"sha256:{one.name_digest}") if one.name_digest else one for one in objects
+    ]
+    if not as_csv:
+        return _encoder.encode_lines(shown)
+    return _csv([[_cell(_plain(getattr(one, name))) for name in OBJECT_COLUMNS] for one in shown])
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _values(event: AuditEvent, subject: Subject) -> dict[str, Any]:

@@ -132,6 +132,30 @@ def test_an_export_as_csv_has_no_formulas_and_digests_for_the_names_of_what_is_g
     assert not any(value[:1] in "=+-@" for row in rows for value in row.values() if value)
 
 
+def test_each_object_of_a_deletion_has_a_line_of_its_own(cli: Cli, purged: str, tmp_path: Path) -> None:
+    cli.client.projects.create("still there", exist_ok=True)
+    ids = [cli.client.runs.create("still there", name=name, status="failed").id for name in ("=a", "b")]
+    cli.lines("trash", *ids, "--reason", "two of them", "--yes")
+    file = tmp_path / "objects"
+    written = cli.json("audit", "objects", "--output", str(file))
+    with file.open(newline="") as text:
+        rows: list[dict[str, Any]] = list(csv.DictReader(text))
+    assert written["objects"] == len(rows)
+    gone = [row for row in rows if row["deletion_id"] == purged]
+    assert {row["outcome"] for row in gone} == {"purged"}
+    assert all(row["name"].startswith("sha256:") and row["purged_at"] for row in gone)
+    both = [row for row in rows if row["id"] in ids]
+    assert [(row["name"], row["status"], row["objects"]) for row in both] == [
+        ("'=a", "failed", "2"),
+        ("b", "failed", "2"),
+    ]
+    assert {(row["trashed_by"], row["reason"], row["outcome"]) for row in both} == {("admin", "two of them", "trashed")}
+    cli.lines("audit", "objects", "--output", str(file), "--format", "jsonl", "--until", "2020-01-01")
+    assert file.read_bytes() == b""
+    pages = [cli.client.audit.objects(limit=size) for size in (1, 1000)]
+    assert [one.id for one in pages[0]] == [one.id for one in pages[1]] == [row["id"] for row in rows]
+
+
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
 def test_an_export_that_broke_off_is_gone_on_with(cli: Cli, purged: str, tmp_path: Path, format: str) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"

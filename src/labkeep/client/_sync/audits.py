@@ -12,6 +12,7 @@ from labkeep.client.audit_export import AuditFile
 from labkeep.core.audit import Checkpoint
 from labkeep.core.audit_files import AuditPage
 from labkeep.core.commands import AuditReport
+from labkeep.core.commands_proof import DeletedObject
 from labkeep.core.entities import AuditEvent
 
 
@@ -52,6 +53,17 @@ class Audit:
         Of events of other workspaces only the hash is there, unless the key is the administrator's.
         """
         return self._connection.read(AuditPage, requests.path("/audit/export"), **requests.given(locals()))
+
+    def objects(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Pages[DeletedObject]:
+        """Every object of every deletion of the workspace that was made from ``since`` on and before ``until``."""
+        return self._connection.pages(DeletedObject, requests.path("/audit/objects"), **requests.given(locals()))
 
     def checkpoints(self, *, limit: int | None = None, cursor: str | None = None) -> Pages[Checkpoint]:
         """Signed checkpoints, newest first."""
