@@ -75,7 +75,8 @@ def _tool(name: str, *argv: str) -> Command:
 
 
 def _pytest(*argv: str) -> Command:
-    return Command((sys.executable, "-m", "pytest", *argv), tests=True)
+    """Ends with the slowest tests: time is scarce where all of this runs for every change."""
+    return Command((sys.executable, "-m", "pytest", "--durations=15", "--durations-min=3", *argv), tests=True)
 
 
 def _generators(*flags: str) -> Iterator[Command]:
