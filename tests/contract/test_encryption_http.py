@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import httpx2
 import pytest
 
 import labkeep
 from labkeep import Api, Labkeep, errors
-from tests.contract.http_lab import Lab
 from tests.fault.processes import find, wait_for_jobs
-from tests.unit.client.live_server import serving
+from tests.unit.client.live_server import Live, serving
 
 CONTENT = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(10_000))
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+class Lab(NamedTuple):
+    """A server whose project ``secret`` encrypts: its owner's client, and requests that are not the client's."""
+
+    live: Live
+    owner: Labkeep
+    http: httpx2.Client
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(folder: Path) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LABKEEP_MASTER_KEY", "e5" * 32)
-        with serving(folder) as live:
-            opened = Lab(live)
-            opened.owner.projects.create("secret", settings={"encrypt": True})
-            yield opened
-            opened.close()
+        with serving(folder) as live, live.client() as owner:
+            owner.projects.create("secret", settings={"encrypt": True})
+            own = {"Authorization": f"Bearer {live.key}"}
+            with httpx2.Client(base_url=f"{live.url}/api/v1", headers=own) as http:
+                yield Lab(live, owner, http)
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +61,8 @@ def run_with_file(client: Labkeep) -> str:
 def test_a_range_of_an_encrypted_file_is_that_of_its_content(lab: Lab, span: tuple[int, int]) -> None:
     id = run_with_file(lab.owner)
     start, end = span
-    answer = lab.request(
-        "GET", f"/api/v1/files/{id}/content?path=big.bin", headers={"Range": f"bytes={start}-{end - 1}"}
-    )
-    assert (answer.status, answer.body) == (206, CONTENT[start:end])
+    answer = lab.http.get(f"/files/{id}/content?path=big.bin", headers={"Range": f"bytes={start}-{end - 1}"})
+    assert (answer.status_code, answer.content) == (206, CONTENT[start:end])
     assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
     assert answer.headers["etag"] == f'"{DIGEST}"'
 
@@ -68,9 +75,9 @@ def test_clients_see_the_digest_of_the_content_and_check_downloads_by_it(lab: La
 
 
 def test_bytes_for_nobody_are_refused_and_those_for_a_project_are_not(lab: Lab) -> None:
-    refused = lab.request("PUT", "/api/v1/blobs", b"for whom?")
-    assert refused.status == 422
-    assert "PUT /blobs?project=NAME" in refused.json["message"]
+    refused = lab.http.put("/blobs", content=b"for whom?")
+    assert refused.status_code == 422
+    assert "PUT /blobs?project=NAME" in refused.json()["message"]
     with pytest.raises(errors.Invalid, match="say for which project"):
         lab.owner.blobs.upload(b"for whom?")
     digest = lab.owner.blobs.upload(b"for the secret project", project="secret")
@@ -109,9 +116,9 @@ def test_a_tracked_run_leaves_no_word_in_the_clear_and_reads_as_ever(lab: Lab, f
 def test_a_request_that_is_sent_twice_gets_its_answer_twice(lab: Lab) -> None:
     body = b'{"project": "secret", "type": "prompt", "name": "twice", "body": {"text": "word-in-an-answer"}}'
     headers = {"Content-Type": "application/json", "Idempotency-Key": "twice"}
-    first, second = (lab.request("POST", "/api/v1/documents", body, headers) for _ in range(2))
-    assert first.status == second.status == 201
-    assert first.body == second.body
+    first, second = (lab.http.post("/documents", content=body, headers=headers) for _ in range(2))
+    assert first.status_code == second.status_code == 201
+    assert first.content == second.content
 
 
 def test_a_purge_says_how_many_keys_it_destroyed(lab: Lab) -> None:
