@@ -153,6 +153,8 @@ def _locked(candidate: Candidate) -> str:
 
 
 def _running(candidate: Candidate) -> str:
+    if not candidate.dependents and not is_running(candidate):  # nearly all of them
+        return ""
     started = [dependent.name for dependent in candidate.dependents if dependent.type == RUNNING_RUN]
     if started and not is_running(candidate):
         named = ", ".join(started[:5]) + (f" and {len(started) - 5} more" if len(started) > 5 else "")
@@ -225,7 +227,7 @@ def seen(candidate: Candidate) -> str:
 
 
 class Planner:
-    """Folds candidates into a plan. `add` says whether a candidate goes."""
+    """Folds candidates into a plan, batch by batch. `take` says which of them go."""
 
     def __init__(self, verb: Verb, options: Options) -> None:
         self.verb = verb
@@ -247,12 +249,18 @@ class Planner:
         self.unbinds: list[Json] = []
         self.blockers: list[Blocker] = []
         self._guards = guards_of(verb, options)
+        self._from = FROM[verb]
         self._hash = hashlib.sha256(msgspec.json.encode([str(verb), options.stop_running, options.force]))
 
-    def add(self, candidate: Candidate) -> bool:
-        """Take one candidate into the plan; True when the verb will change it."""
-        self._hash.update(f"{seen(candidate)}\n".encode())
-        if candidate.state not in FROM[self.verb]:
+    def take(self, batch: Sequence[Candidate]) -> list[Candidate]:
+        """Take candidates into the plan; those that the verb will change."""
+        self._hash.update("".join([f"{seen(candidate)}\n" for candidate in batch]).encode())
+        going = [candidate for candidate in batch if self._goes(candidate)]
+        self.count(going)
+        return going
+
+    def _goes(self, candidate: Candidate) -> bool:
+        if candidate.state not in self._from:
             if candidate.state not in WANTED[self.verb]:
                 self.illegal = self.illegal or candidate
                 return False
@@ -261,29 +269,36 @@ class Planner:
                 self.held.add(candidate.deletion_id)
             return False
         reason = self.why(candidate)
-        if reason is not None:
-            self.blocked += 1
-            if len(self.blockers) < SHOWN:
-                self.blockers.append(reason)
-            return False
-        self.count(candidate)
-        return True
+        if reason is None:
+            return True
+        self.blocked += 1
+        if len(self.blockers) < SHOWN:
+            self.blockers.append(reason)
+        return False
 
     def why(self, candidate: Candidate) -> Blocker | None:
         """Why ``candidate`` must stay as it is; None when it may go."""
         return _first(self._guards, candidate)
 
-    def count(self, candidate: Candidate) -> None:
-        """Count one candidate that goes."""
-        self.counts[str(candidate.kind)] += 1
-        self.bytes += candidate.bytes
-        self.bytes_by_kind[str(candidate.kind)] += candidate.bytes
-        self.homes.add(candidate.project_id or candidate.id)
+    def count(self, going: Sequence[Candidate]) -> None:
+        """Count candidates that go."""
+        for kind in dict.fromkeys([candidate.kind for candidate in going]):
+            sizes = [candidate.bytes for candidate in going if candidate.kind == kind]
+            self.counts[str(kind)] += len(sizes)
+            self.bytes_by_kind[str(kind)] += sum(sizes)
+            self.bytes += sum(sizes)
+        self.homes.update([candidate.project_id or candidate.id for candidate in going])
         if self.verb != Verb.trash:
             return
-        self.stops += is_running(candidate) + sum(one.type == RUNNING_RUN for one in candidate.dependents)
-        if candidate.handle is not None and len(self.names) < SHOWN:
-            self.names.append(candidate.name)
+        named = [candidate.name for candidate in going if candidate.handle is not None]
+        self.names += named[: SHOWN - len(self.names)]
+        self.stops += sum([is_running(candidate) for candidate in going])
+        for candidate in going:
+            if candidate.dependents:
+                self._count_dependents(candidate)
+
+    def _count_dependents(self, candidate: Candidate) -> None:
+        self.stops += sum(one.type == RUNNING_RUN for one in candidate.dependents)
         for dependent in candidate.dependents:
             if dependent.type in ("environment", "link") and len(self.unbinds) < SHOWN:
                 unbound = {"type": dependent.type, "id": dependent.id, "name": dependent.name, "item_id": candidate.id}

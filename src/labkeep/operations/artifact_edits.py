@@ -96,7 +96,7 @@ def edit_collection(tx: Tx, actor: Actor, command: EditCollection) -> Home:
 def _retype_versions(tx: Tx, collection: Artifact) -> None:
     """Versions carry the type of their collection, those in the trash too."""
     c = t.items.c
-    mine = (c.organization_id == collection.organization_id, c.parent_id == collection.id)
+    mine = (c.organization_id == collection.organization_id, c.parent_id == collection.id, t.in_artifact)
     changed = update(t.items).where(*mine, c.kind == Kind.artifact_version, c.state.in_(READABLE))
     tx.execute(changed.values(type=collection.type, version=c.version + 1, updated_at=tx.now))
 

@@ -90,7 +90,7 @@ def _portfolio(tx: Tx, actor: Actor, project: Project, name: str, type: str) -> 
     """The live portfolio of that name, locked; made when missing."""
     c = t.items.c
     query = records.statement(Artifact, actor).where(
-        c.parent_id == project.id, c.kind == Kind.artifact, c.handle == name, c.state.in_(LIVE)
+        c.project_id == project.id, c.kind == Kind.artifact, c.handle == name, c.state.in_(LIVE)
     )
     for found in records.fetch(tx, Artifact, query):
         if not is_portfolio(found):

@@ -123,7 +123,7 @@ def count_versions(tx: Tx, actor: Actor, command: CountVersions) -> int:
     """How many."""
     require(actor, "artifact_version.read")
     c = t.items.c
-    mine = (c.parent_id == command.id, c.kind == Kind.artifact_version, c.state == State.active)
+    mine = (c.parent_id == command.id, t.in_artifact, c.kind == Kind.artifact_version, c.state == State.active)
     return int(tx.execute(select(func.count()).select_from(t.items).where(*records.scope(actor), *mine)).scalar_one())
 
 

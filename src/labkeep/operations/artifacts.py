@@ -265,6 +265,7 @@ def _holders(tx: Tx, actor: Actor, version: ArtifactVersion, aliases: Collection
     c, v = t.items.c, t.artifact_versions.c
     query = records.statement(ArtifactVersion, actor).where(
         c.parent_id == version.parent_id,
+        t.in_artifact,
         c.kind == Kind.artifact_version,
         c.state.in_(READABLE),
         c.id != version.id,
@@ -298,7 +299,7 @@ def by_name(tx: Tx, actor: Actor, project: Project, name: str, type: str) -> Art
     """The live collection of that name. NotFound; Conflict when several types have one."""
     c = t.items.c
     query = records.statement(Artifact, actor).where(
-        c.parent_id == project.id, c.kind == Kind.artifact, c.handle == name, c.state.in_(LIVE)
+        c.project_id == project.id, c.kind == Kind.artifact, c.handle == name, c.state.in_(LIVE)
     )
     found = records.fetch(tx, Artifact, (query.where(c.type == type) if type else query).limit(2))
     if not found:
@@ -314,7 +315,7 @@ def by_name(tx: Tx, actor: Actor, project: Project, name: str, type: str) -> Art
 def _live(actor: Actor, collection: Artifact) -> Select[tuple[object, ...]]:
     c = t.items.c
     return records.statement(ArtifactVersion, actor).where(
-        c.parent_id == collection.id, c.kind == Kind.artifact_version, c.state.in_(LIVE)
+        c.parent_id == collection.id, t.in_artifact, c.kind == Kind.artifact_version, c.state.in_(LIVE)
     )
 
 
@@ -367,7 +368,7 @@ def list_versions(tx: Tx, actor: Actor, command: ListArtifactVersions) -> Page[A
     collection = records.get(tx, Artifact, actor, command.id, states=READABLE)
     if command.cursor is not None:
         query = query.where(v.number < decode_cursor(command.cursor, tuple[int])[0])
-    query = query.where(c.parent_id == collection.id).order_by(v.number.desc())
+    query = query.where(c.parent_id == collection.id, t.in_artifact).order_by(v.number.desc())
     found = records.fetch(tx, ArtifactVersion, query.limit(command.limit + 1))
     return cut(found, command.limit, lambda version: version.number)
 

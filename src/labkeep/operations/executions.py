@@ -232,10 +232,10 @@ def _judge(tx: Tx, asked: Asked, batch: Batch) -> _Judged:
     for id, was in batch.seen.items():
         stays = _stays(planner, found.get(id), was, living.get(id, 0))
         if stays is None:
-            planner.count(found[id])
             going.append(found[id])
         else:
             left.append(JobItem(item_id=id, outcome=stays[0], reason=stays[1]))
+    planner.count(going)
     rows.set_aside(tx, batch, left)
     return _Judged(going, left, planner)
 

@@ -106,7 +106,7 @@ def _settled(tx: Tx, actor: Actor, command: ListFiles) -> _Settled:
 def _is_reused(tx: Tx, run: Run) -> bool:
     """Whether an earlier run of that handle is in the trash: a client may have kept files of that one."""
     c = t.items.c
-    same = (c.organization_id == run.organization_id, c.parent_id == run.parent_id, c.kind == Kind.run)
+    same = (c.organization_id == run.organization_id, c.project_id == run.project_id, c.kind == Kind.run)
     query = select(c.id).where(*same, c.handle == run.handle, c.state == State.trashed).limit(1)
     return run.handle is not None and tx.execute(query).first() is not None
 

@@ -60,8 +60,7 @@ def fold(
         for kind in {candidate.kind for candidate in batch} - checked:
             require(actor, f"{kind}.{'archive' if planner.verb == Verb.unarchive else planner.verb}")
             checked.add(kind)
-        guarded = protection.guarded(tx, actor, batch, planner.verb, looking=not applying)
-        going = [candidate for candidate in guarded if planner.add(candidate)]
+        going = planner.take(protection.guarded(tx, actor, batch, planner.verb, looking=not applying))
         if isinstance(batch, inventory.Found):
             planner.came(batch.via, going)
         if words is not None and planner.removes and not planner.homes <= asked:

@@ -93,7 +93,7 @@ def announce(tx: Tx, actor: Actor, command: Announce) -> Announced:
     project = resolve(tx, actor, command.project, create=command.starts)
     known = records.find(tx, Run, actor, parent_id=project.id, handle=command.handle)
     if known is None:
-        trashed = _newest_trashed(tx, actor, command.handle, t.items.c.parent_id == project.id)
+        trashed = _newest_trashed(tx, actor, command.handle, t.items.c.project_id == project.id)
         if trashed is not None:
             raise _kept_for(command.handle, trashed)
         if not command.starts:
@@ -172,18 +172,18 @@ def find(tx: Tx, actor: Actor, project: str, handle: str) -> Run:
 
 def missing(tx: Tx, actor: Actor, project_id: str, handle: str) -> LabkeepError:
     """Why there is no live run ``handle``: Gone when the newest one of that handle is in the trash, else NotFound."""
-    return _newest_trashed(tx, actor, handle, t.items.c.parent_id == project_id) or _never_was(handle)
+    return _newest_trashed(tx, actor, handle, t.items.c.project_id == project_id) or _never_was(handle)
 
 
 def _missing_with_project(tx: Tx, actor: Actor, project: str, handle: str) -> LabkeepError:
     homes = t.items.alias("homes")
     inside = select(homes.c.id).where(
         homes.c.organization_id == actor.organization_id,
-        homes.c.parent_id == actor.workspace_id,
+        homes.c.workspace_id == actor.workspace_id,
         homes.c.kind == Kind.project,
         homes.c.handle == project,
     )
-    return _newest_trashed(tx, actor, handle, t.items.c.parent_id.in_(inside)) or _never_was(handle)
+    return _newest_trashed(tx, actor, handle, t.items.c.project_id.in_(inside)) or _never_was(handle)
 
 
 def _kept_for(handle: str, trashed: LabkeepError) -> Gone:

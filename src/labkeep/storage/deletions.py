@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, literal, or_, select, tuple_, update
+from sqlalchemy import insert as insert_into
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Selection
@@ -18,8 +19,10 @@ from labkeep.core.entities import Deletion, DeletionMember, Json
 from labkeep.core.errors import AlreadyExists, Illegal, Invalid, NotFound
 from labkeep.core.ids import is_id
 from labkeep.core.lifecycle import BUSY, LIVE, Kind, State, Status
+from labkeep.storage import column_types as types
 from labkeep.storage import jobs
 from labkeep.storage import tables as t
+from labkeep.storage.packed import packed
 from labkeep.storage.transaction import Tx
 
 COLUMNS = [t.deletions.c[name] for name in Deletion.__struct_fields__]
@@ -69,18 +72,13 @@ def note_archive(tx: Tx, actor: Actor, deletion_id: str | None, archive: str) ->
 
 def add_members(tx: Tx, actor: Actor, deletion_id: str, going: Sequence[Candidate]) -> None:
     """Note what belongs to a deletion, with the state that each had."""
-    rows = [
-        {
-            "organization_id": actor.organization_id,
-            "deletion_id": deletion_id,
-            "item_id": candidate.id,
-            "kind": candidate.kind,
-            "previous_state": candidate.state,
-            "outcome": "trashed",
-        }
-        for candidate in going
-    ]
-    tx.insert(t.deletion_members, rows)
+    c, names = t.items.c, ("organization_id", "deletion_id", "item_id", "kind", "previous_state", "outcome")
+    noted = select(
+        c.organization_id, literal(deletion_id, types.Id()), c.id, c.kind, c.state, literal("trashed", types.TEXT)
+    )
+    ids = packed([candidate.id for candidate in going], tx.database)
+    mine = (c.organization_id == actor.organization_id, c.id.in_(ids))
+    tx.execute(insert_into(t.deletion_members).from_select(names, noted.where(*mine), include_defaults=False))
 
 
 def move_to_trash(tx: Tx, actor: Actor, deletion_id: str) -> None:
@@ -283,7 +281,8 @@ def inside(tx: Tx, actor: Actor, deletion_id: str) -> dict[str, list[str] | None
     c, m, d = t.items.c, t.deletion_members.c, t.deletions.c
     held = ids_of(actor, deletion_id).where(m.outcome == "trashed")
     lies = or_(
-        c.project_id.in_(held.where(m.kind == Kind.project)), c.parent_id.in_(held.where(m.kind == Kind.artifact))
+        c.project_id.in_(held.where(m.kind == Kind.project)),
+        and_(c.parent_id.in_(held.where(m.kind == Kind.artifact)), t.in_artifact),
     )
     here = (c.organization_id == actor.organization_id, c.state == State.trashed, c.deletion_id != deletion_id, lies)
     if not tx.execute(held.where(m.kind.in_((Kind.project, Kind.artifact))).limit(1)).first():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, delete, func, select, update
+from sqlalchemy import Select, and_, delete, func, select, true, update
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Page
@@ -117,10 +117,10 @@ def living_in(tx: Tx, actor: Actor, containers: Sequence[Candidate]) -> dict[str
     """How many live objects are in each of ``containers`` that has any."""
     c = t.items.c
     found: dict[str, int] = {}
-    for column, kind in ((c.project_id, Kind.project), (c.parent_id, Kind.artifact)):
+    for column, kind, there in ((c.project_id, Kind.project, true()), (c.parent_id, Kind.artifact, t.in_artifact)):
         ids = [one.id for one in containers if one.kind == kind]
         if ids:
-            mine = (c.organization_id == actor.organization_id, column.in_(ids), c.state.in_(LIVE))
+            mine = (c.organization_id == actor.organization_id, column.in_(ids), there, c.state.in_(LIVE))
             query = select(column, func.count()).where(*mine).group_by(column)
             found.update((id, count) for id, count in tx.execute(query))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, true
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import ListItems
@@ -98,9 +98,9 @@ def _caught(tx: Tx, actor: Actor, hold: Hold, ids: Collection[str]) -> set[str]:
 def _containing(tx: Tx, actor: Actor, hold: Hold, containers: Sequence[str]) -> set[str]:
     """Those projects and artifacts in which lies something that a hold names or finds."""
     found: set[str] = set()
-    for column in (t.items.c.project_id, t.items.c.parent_id):
+    for column, there in ((t.items.c.project_id, true()), (t.items.c.parent_id, t.in_artifact)):
         for part in _parts(containers):
-            inside = named(tx, actor, hold).with_only_columns(column).where(column.in_(part)).distinct()
+            inside = named(tx, actor, hold).with_only_columns(column).where(column.in_(part), there).distinct()
             found.update(row[0] for row in tx.execute(inside))
     return found
 
@@ -131,7 +131,7 @@ def covered(tx: Tx, actor: Actor, hold: Hold, ids: Sequence[str] | None = None) 
     found = named(tx, actor, hold, ids).correlate(None)
     ways: list[ColumnElement[bool]] = [c.id.in_(found)]
     if hold.kind != Kind.run:
-        ways += [c.project_id.in_(found), c.parent_id.in_(found)]
+        ways += [c.project_id.in_(found), and_(c.parent_id.in_(found), t.in_artifact)]
         of_document = (r.organization_id == c.organization_id, r.id == c.id, r.document_id.in_(found))
         ways.append(exists().where(*of_document).correlate(t.items))
     return [*records.scope(actor), c.state.in_(KEPT), or_(*ways)]

@@ -9,7 +9,7 @@ from itertools import starmap
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Text, and_, func, select, type_coerce
+from sqlalchemy import Column, ColumnElement, Text, and_, func, select, true, type_coerce
 from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
@@ -200,11 +200,12 @@ def _with_it(tx: Tx, actor: Actor, batch: Sequence[Candidate], roots: Roots, sco
     }
     roots.containers.update(*inside.values())
     yield from _linked(tx, actor, going, roots, scope)
-    for column, kind in ((t.items.c.project_id, Kind.project), (t.items.c.parent_id, Kind.artifact)):
+    ways = ((t.items.c.project_id, Kind.project, true()), (t.items.c.parent_id, Kind.artifact, t.in_artifact))
+    for column, kind, there in ways:
         containers = inside[kind]
         if not containers:
             continue
-        conditions = [*records.scope(actor), column.in_(containers)]
+        conditions = [*records.scope(actor), column.in_(containers), there]
         for found in _stream(tx, actor, conditions, scope.states, roots, scope):
             fresh = [one for one in roots.unseen(found) if _comes(one, containers, roots, scope)]
             if fresh:

@@ -175,11 +175,27 @@ items = Table(
     _time("created_at", "When it was made."),
     _time("updated_at", "When it was last edited."),
     _text("name_digest", "SHA-256 of the name, once purged.", default="''"),
-    Index("items_parent", "organization_id", "parent_id", "kind", "state", "id"),
+    Index(
+        "items_parent",
+        "organization_id",
+        "parent_id",
+        "kind",
+        "state",
+        "id",
+        sqlite_where=text("parent_id <> project_id"),
+        postgresql_where=text("parent_id <> project_id"),
+    ),
     Index("items_project", "organization_id", "project_id", "kind", "state", "id"),
     Index("items_created", "organization_id", "project_id", "kind", "state", "created_at", "id"),
     Index("items_workspace", "organization_id", "workspace_id", "kind", "state", "id"),
-    Index("items_deletion", "organization_id", "deletion_id", "id"),
+    Index(
+        "items_deletion",
+        "organization_id",
+        "deletion_id",
+        "id",
+        sqlite_where=text("deletion_id IS NOT NULL"),
+        postgresql_where=text("deletion_id IS NOT NULL"),
+    ),
     Index(
         "items_handle",
         "organization_id",
@@ -193,6 +209,11 @@ items = Table(
     ),
     comment="Everything that has a lifecycle. A purged row stays as a tombstone without content.",
 )
+
+
+in_artifact: ColumnElement[bool] = items.c.parent_id != items.c.project_id
+"""Whether an object lies in an artifact. Spelled as in ``items_parent``, which has no others: those that lie in their
+project itself are in ``items_project``."""
 
 
 def holds_name(items_: Any) -> ColumnElement[bool]:

@@ -48,33 +48,53 @@ def _lines(rows: str, tags: str) -> str:
 _TAGS_SQLITE = "json_each(json_insert(i.tags, '$[#]', '')) AS words"
 
 
-def _add(row: str, items: str, size: str, *, tags: bool) -> str:
+def _tags_of(row: str) -> str:
+    return _sql("SELECT DISTINCT value FROM json_each($row.tags)", row=row)
+
+
+def _gain(items: str, size: str, *, tags: bool) -> str:
     """Add to the line of an object, or to the lines of its tags."""
     template = (
         "INSERT INTO usage_counters ($key, items, bytes) "
-        "SELECT $words, $state, 0, $items, $size $source WHERE $row.state <> 'purged' "
+        "SELECT $words, $state, 0, $items, $size $source WHERE NEW.state <> 'purged' "
         "ON CONFLICT ($key) DO UPDATE SET items = items + excluded.items, bytes = bytes + excluded.bytes; "
     )
-    source = _sql("FROM (SELECT DISTINCT value FROM json_each($row.tags)) AS words", row=row) if tags else ""
-    words = _cell(row) + (", words.value" if tags else ", ''")
-    return _sql(template, words=words, state=_state(row), items=items, size=size, source=source, row=row)
+    source = _sql("FROM ($tags) AS words", tags=_tags_of("NEW")) if tags else ""
+    words = _cell("NEW") + (", words.value" if tags else ", ''")
+    return _sql(template, words=words, state=_state("NEW"), items=items, size=size, source=source)
 
 
-def _forget_empty(*, tags: bool) -> str:
+def _lines_of_old(*, tags: bool) -> str:
     template = (
-        "DELETE FROM usage_counters WHERE organization_id = OLD.organization_id AND workspace_id = OLD.workspace_id AND "
+        "organization_id = OLD.organization_id AND workspace_id = OLD.workspace_id AND "
         'project_id = coalesce(OLD.project_id, OLD.id) AND kind = OLD.kind AND "user" = OLD.created_by AND tag $which '
-        "AND state = $state AND items = 0 AND bytes = 0; "
+        "AND state = $state AND shard = 0"
     )
-    which = "IN (SELECT value FROM json_each(OLD.tags))" if tags else "= ''"
-    return _sql(template, state=_state("OLD"), which=which)
+    return _sql(template, state=_state("OLD"), which=_sql("IN ($tags)", tags=_tags_of("OLD")) if tags else "= ''")
 
 
-_SAME_LINES = _sql(
-    "($before) = ($after) AND OLD.tags = NEW.tags AND OLD.state <> 'purged' AND NEW.state <> 'purged'",
-    before=f"{_cell('OLD')}, {_state('OLD')}",
-    after=f"{_cell('NEW')}, {_state('NEW')}",
-)
+def _lose(*, tags: bool) -> str:
+    """Take an object off its line, or off the lines of its tags, and drop those that count nothing any more."""
+    lines = _lines_of_old(tags=tags)
+    return (
+        f"UPDATE usage_counters SET items = items - 1, bytes = bytes - OLD.bytes WHERE OLD.state <> 'purged' AND {lines}; "  # noqa: S608 - our own words
+        f"DELETE FROM usage_counters WHERE {lines} AND items = 0 AND bytes = 0; "
+    )
+
+
+def _stays(*, tags: bool) -> str:
+    """Whether an object counts in the same lines as before. What changes most often comes first."""
+    columns = (
+        _state("$row"),
+        "$row.project_id",
+        "$row.workspace_id",
+        "$row.created_by",
+        *(["$row.tags"] if tags else []),
+    )
+    same = " AND ".join(f"{_sql(column, row='OLD')} IS {_sql(column, row='NEW')}" for column in columns)
+    return f"{same} AND OLD.state <> 'purged' AND NEW.state <> 'purged'"
+
+
 _MADE = "AFTER INSERT ON items"
 _GROWN = "AFTER UPDATE OF bytes ON items"
 _MOVED = "AFTER UPDATE OF state, tags, project_id, workspace_id, created_by ON items"
@@ -83,17 +103,14 @@ _DROPPED = "AFTER DELETE ON items"
 
 def _triggers(suffix: str, *, tags: bool) -> dict[str, str]:
     """Most objects have no tags, and do not pay for them."""
-    grows = f"OLD.bytes <> NEW.bytes AND {_SAME_LINES}"
-    gained, lost = _add("NEW", "1", "NEW.bytes", tags=tags), _add("OLD", "-1", "-OLD.bytes", tags=tags)
-    grown = _add("NEW", "0", "NEW.bytes - OLD.bytes", tags=tags)
-    forgotten = _forget_empty(tags=tags)
-    moves = f"NOT ({_SAME_LINES})"
+    gained, lost, stays = _gain("1", "NEW.bytes", tags=tags), _lose(tags=tags), _stays(tags=tags)
+    grown = _gain("0", "NEW.bytes - OLD.bytes", tags=tags)
     new, old = ("NEW.tags <> '[]'", "OLD.tags <> '[]'") if tags else ("true", "true")
     return {
         f"usage_made{suffix}": f"{_MADE} WHEN {new} BEGIN {gained}END",
-        f"usage_grown{suffix}": f"{_GROWN} WHEN {grows} AND {new} BEGIN {grown}END",
-        f"usage_moved{suffix}": f"{_MOVED} WHEN {moves} AND ({new} OR {old}) BEGIN {lost}{gained}{forgotten}END",
-        f"usage_dropped{suffix}": f"{_DROPPED} WHEN {old} BEGIN {lost}{forgotten}END",
+        f"usage_grown{suffix}": f"{_GROWN} WHEN {new} AND OLD.bytes <> NEW.bytes AND {stays} BEGIN {grown}END",
+        f"usage_moved{suffix}": f"{_MOVED} WHEN ({new} OR {old}) AND NOT ({stays}) BEGIN {lost}{gained}END",
+        f"usage_dropped{suffix}": f"{_DROPPED} WHEN {old} BEGIN {lost}END",
     }
 
 

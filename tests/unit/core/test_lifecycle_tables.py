@@ -43,7 +43,7 @@ def candidate(**fields: Any) -> Candidate:
 def planned(*candidates: Candidate, verb: Verb = Verb.trash, **options: bool) -> Planner:
     planner = Planner(verb, Options(**options))
     for one in candidates:
-        planner.add(one)
+        planner.take([one])
     return planner
 
 
