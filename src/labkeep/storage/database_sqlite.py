@@ -31,7 +31,7 @@ from labkeep.storage.chain import Noted, extend
 from labkeep.storage.database import C, Clock, Database, Operation, T, closed, translate, utc_now
 from labkeep.storage.prepared import send
 from labkeep.storage.schema import prepare
-from labkeep.storage.scrub import Scrubber
+from labkeep.storage.scrub import Scrubber, Written
 from labkeep.storage.transaction import Tx
 
 GROUP = 256
@@ -143,8 +143,7 @@ class Sqlite(Database):
         return self._readers.submit(self._read, operation, actor, command)
 
     def reclaim(self) -> Future[int]:
-        assert self._scrubber is not None
-        chore = _Chore(partial(_reclaim, self._scrubber), self._connection)
+        chore = _Chore(partial(_reclaim, self._scrubbing), self._connection)
         self._put(chore)
         return chore.future
 
@@ -160,9 +159,14 @@ class Sqlite(Database):
         self._writer.join()
         self._readers.shutdown(wait=True)
         with suppress(DBAPIError):
-            _truncate_log(self._connection)
+            _truncate_log(self._connection, self._scrubbing.written)
         self._connection.close()
         self._release()
+
+    @property
+    def _scrubbing(self) -> Scrubber:
+        assert self._scrubber is not None
+        return self._scrubber
 
     def _release(self) -> None:
         self.reading.dispose()
@@ -199,6 +203,7 @@ class Sqlite(Database):
             if writes:
                 self._has_written = True
                 self._commit(writes)
+                self._scrubbing.written.note()
             ending = None in waiting
             for chore in waiting:
                 if isinstance(chore, _Chore) and chore.step():
@@ -228,7 +233,7 @@ class Sqlite(Database):
                 return self._queue.get(timeout=IDLE_S)
             self._has_written = False
             with suppress(DBAPIError):
-                _truncate_log(self._connection)
+                _truncate_log(self._connection, self._scrubbing.written)
         return self._queue.get()
 
     def _commit(self, group: list[_Write]) -> None:
@@ -322,36 +327,41 @@ def _matches(text: str | None, pattern: str) -> bool:
 
 def _reclaim(scrubber: Scrubber, connection: Connection) -> Generator[None, None, int]:
     """Cut free pages off the file, then the write-ahead log, where the old content of the pages still is, then zero
-    what is left of it between the cells of the pages."""
+    what is left of it between the cells of the pages that were written."""
     page_size = _number(connection, "page_size")
     before = _number(connection, "page_count")
     while _number(connection, "freelist_count"):
         # One page is freed at each step of the statement, and only a script is stepped to its end.
         _driver(connection).executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        scrubber.written.note()
         yield
-    page: int | None = 1
-    while page is not None:
-        yield from _empty_log(connection)
+    yield from _empty_log(connection, scrubber.written)
+    due = scrubber.due()
+    while due:
+        yield from _empty_log(connection, scrubber.written)
         connection.exec_driver_sql("PRAGMA shrink_memory")  # or pages of the cache would bring it back
-        page = scrubber.step(page)
+        scrubber.step(due)
         yield
     return max(0, before - _number(connection, "page_count")) * page_size
 
 
-def _empty_log(connection: Connection) -> Generator[None, None, None]:
+def _empty_log(connection: Connection, written: Written) -> Generator[None, None, None]:
     deadline = time.monotonic() + TRUNCATE_S
-    while not _truncate_log(connection):
+    while not _truncate_log(connection, written):
         if time.monotonic() > deadline:
             raise Unavailable("the write-ahead log could not be truncated: a reader holds it; try again")
         time.sleep(0.005)
         yield
 
 
-def _truncate_log(connection: Connection) -> bool:
+def _truncate_log(connection: Connection, written: Written) -> bool:
+    written.note()
     # Without a timeout: writers are not to wait for readers.
     connection.exec_driver_sql("PRAGMA busy_timeout=0")
     busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
     connection.exec_driver_sql("PRAGMA busy_timeout=10000")
+    if not busy:
+        written.cut()
     return not busy
 
 

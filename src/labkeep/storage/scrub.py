@@ -2,8 +2,9 @@
 
 ``secure_delete`` overwrites a row where it stands. Where SQLite had moved the row from page to page before, to keep
 its trees in balance, older copies stay in the unused middle of the pages: nothing refers to them, and anybody who
-reads the file finds them. This overwrites that unused middle, and nothing else, in the file itself. The layout is that
-of "Database File Format" (sqlite.org/fileformat2.html, sections 1.3, 1.6 and 1.8).
+reads the file finds them. This overwrites that unused middle, and nothing else, in the file itself, of the pages that
+were written since it was done last. The layout is that of "Database File Format" (sqlite.org/fileformat2.html, sections
+1.3, 1.6, 1.8 and 4).
 
 Whoever calls sees to it that the write-ahead log is empty, that no connection writes, and that the writer's cache is:
 a page from the cache would bring the old copies back.
@@ -14,13 +15,21 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from labkeep.core.errors import Corrupt
 
-STEP_PAGES = 4_096
-"""Pages looked at in one step: a few milliseconds during which nobody writes."""
+STRETCH = 32
+"""Pages that are remembered, and read, together."""
+
+STEP = 128
+"""Stretches looked at in one step: a few milliseconds during which nobody writes."""
+
+_LOG_HEADER, _FRAME_HEADER = 32, 24
+"""Bytes of the log's header, and of the header of each page in it."""
 
 _LOCK_BYTE = 1 << 30
 """The page with this byte is never used."""
@@ -42,6 +51,59 @@ class _Layout(NamedTuple):
         return found + 1 if found == _LOCK_BYTE // self.page_bytes + 1 else found
 
 
+class Written:
+    """Stretches of a database that were written, by what its write-ahead log says of them.
+
+    What was written before this was made is not known: that may be everything.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._path = log
+        self._file: FileIO | None = None
+        self.everything = True
+        """Whether every stretch may have been written."""
+        self.stretches: set[int] = set()
+        self._number = 0
+        self._salts = b""
+        """Of the log as it was read last: both change when it is written from its start again."""
+        self._read = 0
+
+    def close(self) -> None:
+        """Let go of the log."""
+        if self._file is not None:
+            self._file.close()
+
+    def note(self) -> None:
+        """Take in what was committed since the last time. After every commit: the log is written over now and then."""
+        if self._file is None:
+            if not self._path.exists():
+                return
+            self._file = self._path.open("rb", buffering=0)
+        file = self._file.fileno()
+        header = os.pread(file, _LOG_HEADER, 0)
+        if len(header) < _LOG_HEADER:  # cut to nothing, after it was read
+            return
+        page_bytes, number, salts = struct.unpack_from(">II8s", header, 8)
+        if salts != self._salts:
+            # One that was never read, in between, may have held anything.
+            self.everything = self.everything or (self._salts != b"" and number != self._number + 1)
+            self._number, self._salts, self._read = number, salts, _LOG_HEADER
+        at = self._read
+        while True:
+            frame = os.pread(file, _FRAME_HEADER, at)
+            if len(frame) < _FRAME_HEADER or frame[8:16] != salts:
+                return
+            page, commits = struct.unpack_from(">II", frame)
+            self.stretches.add(page // STRETCH)
+            at += _FRAME_HEADER + page_bytes
+            if commits:  # what stands behind the last commit was taken back, and is written over
+                self._read = at
+
+    def cut(self) -> None:
+        """The log was cut to nothing, after it was read: the next one begins anew, with any number."""
+        self._salts = b""
+
+
 class Scrubber:
     """One database file.
 
@@ -51,16 +113,34 @@ class Scrubber:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("r+b", buffering=0)
+        self.written = Written(path.with_name(path.name + "-wal"))
 
     def close(self) -> None:
         """Let go of the file, after all connections to it are closed."""
         self._file.close()
+        self.written.close()
 
-    def step(self, first: int) -> int | None:
-        """Zero the unused middle of `STEP_PAGES` pages from page number ``first`` (1 is the first); answers the number
-        to go on with, None at the end. Durable on return."""
-        layout = self._layout()
-        last = min(first + STEP_PAGES - 1, layout.pages)
+    def due(self) -> set[int]:
+        """The stretches that were written so far, for `step`."""
+        if self.written.everything:
+            self.written.stretches.update(range(self._layout().pages // STRETCH + 1))
+            self.written.everything = False
+        return set(self.written.stretches)
+
+    def step(self, due: set[int]) -> None:
+        """Zero the unused middle of the pages of the next `STEP` stretches, and take them off ``due``. Durable on return."""
+        layout, some = self._layout(), sorted(islice(due, STEP))
+        changed = [self._clean(layout, stretch) for stretch in some]
+        if any(changed):
+            os.fsync(self._file.fileno())
+        due.difference_update(some)
+        self.written.stretches.difference_update(some)
+
+    def _clean(self, layout: _Layout, stretch: int) -> bool:
+        """Whether something had to be zeroed."""
+        first, last = max(1, stretch * STRETCH), min(stretch * STRETCH + STRETCH - 1, layout.pages)
+        if first > last:  # cut off since
+            return False
         data = self._read(layout, first, last)
         kinds = self._kinds(layout, first, last)
         changed = False
@@ -69,9 +149,7 @@ class Scrubber:
             if data[start:end].strip(b"\0"):
                 os.pwrite(self._file.fileno(), bytes(end - start), (first - 1) * layout.page_bytes + start)
                 changed = True
-        if changed:
-            os.fsync(self._file.fileno())
-        return last + 1 if last < layout.pages else None
+        return changed
 
     def _layout(self) -> _Layout:
         header = os.pread(self._file.fileno(), 100, 0)

@@ -63,10 +63,10 @@ def content(path: Path) -> list[tuple[object, ...]]:
 
 def scrubbed(path: Path) -> Iterator[int]:
     with closing(Scrubber(path)) as scrubber:
-        page: int | None = 1
-        while page is not None:
-            page = scrubber.step(page)
-            yield page or 0
+        due = scrubber.due()
+        while due:
+            scrubber.step(due)
+            yield len(due)
 
 
 def test_secure_delete_alone_leaves_copies_between_the_cells(tmp_path: Path) -> None:
@@ -89,10 +89,11 @@ def test_scrubbing_in_many_steps_comes_to_the_same(tmp_path: Path, monkeypatch: 
     path = tmp_path / "some.db"
     shuffled(path, 1)
     before = content(path)
-    monkeypatch.setattr(scrub, "STEP_PAGES", 7)
-    pages = list(scrubbed(path))
-    assert pages[:2] == [8, 15]
-    assert pages[-1] == 0
+    monkeypatch.setattr(scrub, "STRETCH", 7)
+    monkeypatch.setattr(scrub, "STEP", 2)
+    left = list(scrubbed(path))
+    assert len(left) > 2
+    assert left == [*range(left[0], 0, -2), 0]
     assert (leftovers(path), content(path)) == (0, before)
 
 
@@ -136,3 +137,70 @@ def test_the_pointer_map_steps_aside_for_the_lock_byte() -> None:
     exact = _Layout(page_bytes=1_024, usable=1_024, pages=1)  # group of 205 pages: a map would fall on the lock page
     at = next(p for p in range((1 << 30) // 1_024 - 300, (1 << 30) // 1_024 + 300) if exact.map_of(p) == p)
     assert at != (1 << 30) // 1_024 + 1
+
+
+def pages_of(path: Path) -> dict[int, bytes]:
+    data = path.read_bytes()
+    return {at // 4_096 + 1: data[at : at + 4_096] for at in range(0, len(data), 4_096)}
+
+
+def pages_in(stretches: set[int]) -> set[int]:
+    return {stretch * scrub.STRETCH + page for stretch in stretches for page in range(scrub.STRETCH)}
+
+
+def test_only_what_was_written_since_is_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    shuffled(path, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, closing(Scrubber(path)) as scrubber:
+        db.execute("PRAGMA secure_delete=ON")
+        db.execute("PRAGMA wal_autocheckpoint=10")
+        everything = scrubber.due()
+        assert pages_in(everything) >= set(range(1, path.stat().st_size // 4_096 + 1))
+        scrubber.step(everything)
+        scrubber.written.note()
+        assert (everything, scrubber.due()) == (set(), set())
+        before = pages_of(path)
+        db.execute("UPDATE plain SET name = 'one row' WHERE rowid = 2")
+        scrubber.written.note()
+        assert 0 < len(scrubber.due()) < 5
+        # Over and over, so that the log is written from its start again many times.
+        for number in range(300):
+            db.execute("INSERT INTO plain VALUES (?, ?, 'more')", (TENANT, random.Random(number).randbytes(16)))
+            scrubber.written.note()
+        assert not scrubber.written.everything
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        changed = {number for number, page in pages_of(path).items() if before.get(number) != page}
+        assert len(changed) > 30
+        assert changed <= pages_in(scrubber.due())
+
+
+def test_a_log_that_nobody_read_may_have_held_anything(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    shuffled(path, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, closing(Scrubber(path)) as scrubber:
+        db.execute("UPDATE plain SET name = 'one row' WHERE rowid = 2")
+        scrubber.written.note()
+        scrubber.step(scrubber.due())
+        for _ in range(2):
+            db.execute("PRAGMA wal_checkpoint(RESTART)")
+            db.execute("UPDATE plain SET name = 'another' WHERE rowid = 2")
+        scrubber.written.note()
+        assert scrubber.written.everything
+
+
+def test_what_was_taken_back_in_the_log_hides_nothing_that_comes_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    shuffled(path, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, closing(Scrubber(path)) as scrubber:
+        db.execute("PRAGMA cache_size=5")  # what does not fit into it stands in the log before the commit
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        scrubber.step(scrubber.due())
+        db.execute("BEGIN")
+        db.execute("UPDATE plain SET name = name || 'x' WHERE rowid < 500")
+        db.execute("ROLLBACK")
+        scrubber.written.note()
+        assert scrubber.written.stretches
+        scrubber.written.stretches.clear()
+        db.execute("UPDATE compact SET name = 'one row' WHERE id = (SELECT max(id) FROM compact)")
+        scrubber.written.note()
+        assert scrubber.due()
