@@ -22,6 +22,7 @@ POINTS = (
     "keys.noted",
     "keys.destroyed",
     "keys.rewrapped",
+    "purge.committed",
     "purge.removed",
     "purge.marked",
     "purge.swept",

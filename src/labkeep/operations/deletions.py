@@ -480,12 +480,10 @@ def purge_members(
     waits_for = consents.ask(tx, actor, deletion, held.counts, reason, ticket)
     if waits_for:
         return Outcome(verb="purge", counts={}, deletion_id=deletion.id, waits_for=waits_for)
-    commitment = store.commit_to(tx, actor, deletion.id)
-    store.change(tx, deletion, state="purging", purged_by=_purgers(deletion, actor), commitment=commitment)
+    store.change(tx, deletion, state="purging", purged_by=_purgers(deletion, actor))
     job_id = store.enqueue_purge(tx, actor, deletion, sum(held.counts.values()))
     for kind, count in held.counts.items():
-        why = {"reason": reason, "ticket": ticket, "commitment": commitment}
-        tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, **why)
+        tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, reason=reason, ticket=ticket)
     return Outcome(
         verb="purge", counts=held.counts, bytes=deletion.bytes, deletion_id=deletion.id, job_id=job_id, job_ids=[job_id]
     )

@@ -68,6 +68,36 @@ def system(organization_id: str, workspace_id: str, on_behalf_of: str = "system"
     )
 
 
+def digest(tx: Tx, actor: Actor, step: Step) -> str | None:
+    """The commitment to all that a purge will remove; None when there is one, or nothing is to be purged any more.
+
+    What waits for its purge does not change, so it is read while others write: a large one takes seconds.
+    """
+    deletion = records.get(tx, actor, step.deletion_id)
+    if deletion.state != "purging" or deletion.commitment:
+        return None
+    return records.commit_to(tx, actor, deletion.id)
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a purge is held to."""
+
+    deletion_id: str
+    commitment: str
+
+
+def commit(tx: Tx, actor: Actor, command: Committed) -> None:
+    """Store what will go, before anything of it does."""
+    deletion = records.get(tx, actor, command.deletion_id, lock=True)
+    if deletion.state != "purging" or deletion.commitment:
+        return
+    records.change(tx, deletion, commitment=command.commitment)
+    by = msgspec.structs.replace(actor, user=deletion.purged_by or actor.user)
+    for kind, count in records.held_counts(tx, actor, deletion.id).items():
+        event, why = f"{kind}.purge_committed", deletion.reason
+        tx.audit(by, event, count=count, deletion_id=deletion.id, reason=why, commitment=command.commitment)
+
+
 def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
     """Purge the next members of a deletion; answers how many. 0 when none is left."""
     deletion = records.get(tx, actor, step.deletion_id, lock=True)
@@ -75,6 +105,8 @@ def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
         return 0
     if deletion.state not in ("purging", "purged"):
         raise Corrupt(f"deletion {deletion.id} is {deletion.state}: nobody asked to purge it")
+    if not deletion.commitment:
+        raise Corrupt(f"deletion {deletion.id} has no commitment: nothing says what its purge was to remove")
     ids = purge.members_left(tx, actor.organization_id, deletion.id, BATCH)
     if not ids:
         purge.forget_answers(tx, actor.organization_id)
@@ -159,11 +191,10 @@ def schedule_overdue(tx: Tx, _actor: Actor, limit: int) -> int:
         counts = _due(tx, actor, deletion)
         if not counts:
             continue
-        commitment = records.commit_to(tx, actor, deletion.id)
-        records.change(tx, deletion, state="purging", purged_by="grace period", commitment=commitment)
+        records.change(tx, deletion, state="purging", purged_by="grace period")
         records.enqueue_purge(tx, actor, deletion, sum(counts.values()))
         for kind, count in counts.items():
-            tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id, commitment=commitment)
+            tx.audit(actor, f"{kind}.purge_requested", count=count, deletion_id=deletion.id)
     return len(found)
 
 

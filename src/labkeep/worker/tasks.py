@@ -47,9 +47,13 @@ DESTROYED = (
 
 
 def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
-    """Remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
+    """Commit to it, remove, sweep, give space back, verify: each step again after a crash, none of them twice in effect."""
     actor = actor_of(job)
     step = purges.Step(job.payload["deletion_id"])
+    commitment = store.database.read(purges.digest, actor, step)
+    if commitment is not None:
+        store.database.write(purges.commit, actor, purges.Committed(step.deletion_id, commitment))
+        reach("purge.committed")
     while removed := store.database.write(purges.remove_some, actor, step):
         reach("purge.removed")
         progress.advance(removed)

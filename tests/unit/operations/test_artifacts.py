@@ -281,6 +281,7 @@ def test_purging_leaves_nothing_of_an_artifact_and_releases_its_blobs(store: Sto
     version = create(store, actor, {"a": b"1", "b": b"2"}, aliases=("best",), metadata={"k": "v"})
     deletion = trash(store, actor, version.parent_id)
     store.database.write(deletions.purge, actor, deletions.PurgeDeletion(id=deletion))
+    store.database.write(purges.commit, actor, purges.Committed(deletion, "a digest"))
     while store.database.write(purges.remove_some, actor, Step(deletion)):
         pass
 

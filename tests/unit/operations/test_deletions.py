@@ -1016,7 +1016,7 @@ def test_every_verb_leaves_its_event_in_the_chain(lab: Lab) -> None:
     events = lab.do(audits.list_, audits.ListAudit(id=run.id, ascending=True)).items
     assert [event.event for event in events] == [
         *("run.locked", "run.unlocked", "run.archived", "run.unarchived", "run.trashed", "run.restored"),
-        *("run.trashed", "run.purge_requested", "run.purged"),
+        *("run.trashed", "run.purge_requested", "run.purge_committed", "run.purged"),
     ]
     assert events[2].reason == "because archive"
     assert (events[4].reason, events[4].ticket) == ("because trash", "T-9")

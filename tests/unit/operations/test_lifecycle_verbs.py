@@ -667,17 +667,18 @@ def test_a_purge_records_what_it_verified_and_keeps_what_others_share(lab: Lab) 
     deletion_id = lab.trash(going.id)
     asked = lab.write(deletions.purge, PurgeDeletion(id=deletion_id))
     waiting = lab.deletion(deletion_id)
-    assert (waiting.state, waiting.purged_by, len(waiting.commitment)) == ("purging", lab.actor.name, 64)
+    assert (waiting.state, waiting.purged_by, waiting.commitment) == ("purging", lab.actor.name, "")
     assert lab.write(deletions.purge, PurgeDeletion(id=deletion_id)).job_id == asked.job_id
     lab.worker.run_all()
     done = lab.deletion(deletion_id)
-    assert (done.state, done.purged_at, done.commitment) == ("purged", lab.clock.now, waiting.commitment)
+    assert (done.state, done.purged_at, len(done.commitment)) == ("purged", lab.clock.now, 64)
     found = {name: done.verification[name] for name in ("rows_left", "blobs_removed", "blobs_left")}
     assert found == {"rows_left": 0, "blobs_removed": 1, "blobs_left": 0}
     assert done.verification["freed_bytes"] >= plan.freed_bytes
     assert [row["digest"] for row in lab.rows(t.blobs)] == [shared]
     assert lab.store.blobs.size(lab.actor.organization_id, shared) == len(b"in both")
-    assert [event.event for event in lab.events("run.")][-2:] == ["run.purge_requested", "run.purged"]
+    words = ["purge_requested", "purge_committed", "purged"]
+    assert [event.event for event in lab.events("run.")][-3:] == [f"run.{word}" for word in words]
 
 
 def test_purging_a_part_splits_the_deletion_and_the_rest_can_come_back(lab: Lab) -> None:
@@ -827,7 +828,7 @@ def verify(lab: Lab) -> AuditReport:
 def test_the_life_of_a_run_is_in_the_audit_chain_with_reasons_and_deletions(lab: Lab) -> None:
     id = lived(lab)
     found = lab.read(audits.list_, ListAudit(id=id, ascending=True)).items
-    words = ["archived", "unarchived", "trashed", "restored", "trashed", "purge_requested", "purged"]
+    words = ["archived", "unarchived", "trashed", "restored", "trashed", "purge_requested", "purge_committed", "purged"]
     assert [event.event for event in found] == [f"run.{word}" for word in words]
     assert [event.reason for event in found[:4]] == ["for archive", "for unarchive", "for trash", "for restore"]
     assert len({event.deletion_id for event in found if event.deletion_id}) == 2

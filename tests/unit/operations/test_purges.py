@@ -36,7 +36,7 @@ from labkeep.core.commands import (
 )
 from labkeep.core.commands_policies import CreatePolicy
 from labkeep.core.entities import Deletion, Item, Project
-from labkeep.core.errors import NotFound
+from labkeep.core.errors import Corrupt, NotFound
 from labkeep.core.lifecycle import OnDelete, State, Status
 from labkeep.core.removals import Part, Remove
 from labkeep.operations import (
@@ -247,12 +247,29 @@ def test_the_commitment_is_over_kind_id_size_and_content_of_all_that_goes(lab: L
 
     wanted = lab.store.database.read(recompute, lab.actor, None)
     lab.do(deletions.purge, PurgeDeletion(id=trashed.deletion_id or ""))
-    assert lab.deletion(trashed.deletion_id).commitment == wanted
+    assert lab.deletion(trashed.deletion_id).commitment == ""
     lab.work()
     assert lab.deletion(trashed.deletion_id).commitment == wanted
-    requested = lab.store.database.read(audits.list_, lab.actor, audits.ListAudit(event="run.purge_requested")).items
-    purged = lab.store.database.read(audits.list_, lab.actor, audits.ListAudit(event="run.purged")).items
-    assert {event.details["commitment"] for event in (*requested, *purged)} == {wanted}
+    trail = lab.store.database.read(audits.list_, lab.actor, audits.ListAudit()).items
+    told = [event for event in reversed(trail) if event.event in ("run.purge_committed", "run.purged")]
+    assert [event.event for event in told] == ["run.purge_committed", "run.purged"]
+    assert {event.details["commitment"] for event in told} == {wanted}
+
+
+def test_nothing_is_removed_before_there_is_a_commitment_and_there_is_only_one(lab: Lab) -> None:
+    project, _ = populate(lab, "going")
+    trashed = lab.do(deletions.trash_item, ItemVerb(id=project.id))
+    step = purges.Step(trashed.deletion_id or "")
+    lab.do(deletions.purge, PurgeDeletion(id=step.deletion_id))
+    with pytest.raises(Corrupt, match="no commitment"):
+        lab.do(purges.remove_some, step)
+    first = lab.store.database.read(purges.digest, lab.actor, step)
+    assert first is not None
+    lab.do(purges.commit, purges.Committed(step.deletion_id, first))
+    lab.do(purges.commit, purges.Committed(step.deletion_id, "another"))
+    assert lab.deletion(step.deletion_id).commitment == first
+    assert lab.store.database.read(purges.digest, lab.actor, step) is None
+    assert lab.do(purges.remove_some, step) > 0
 
 
 def test_a_tombstone_keeps_no_word_of_anybody(lab: Lab) -> None:
@@ -285,6 +302,7 @@ def test_a_purge_in_many_steps_goes_on_where_it_stopped(lab: Lab) -> None:
     trashed = lab.do(deletions.apply, Apply(selection=Selection(ids=[run.id for run in made])))
     lab.do(deletions.purge, PurgeDeletion(id=trashed.deletion_id or ""))
     step = purges.Step(trashed.deletion_id or "")
+    lab.do(purges.commit, purges.Committed(step.deletion_id, "a digest"))
     assert lab.do(purges.remove_some, step) == purges.BATCH
     assert lab.work() == 1
     done = lab.deletion(trashed.deletion_id)

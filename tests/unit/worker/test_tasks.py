@@ -125,6 +125,7 @@ def test_an_upload_that_is_going_on_is_not_swept_by_a_purge(lab: Lab) -> None:
 def test_a_purge_that_finds_something_left_fails_and_says_what(lab: Lab) -> None:
     deletion_id = lab.trash(finished_run(lab).id)
     lab.write(deletions.purge, PurgeDeletion(id=deletion_id))
+    lab.write(purges.commit, purges.Committed(deletion_id, "a digest"))
     while lab.write(purges.remove_some, purges.Step(deletion_id)):
         pass
     wrong = Verified(
