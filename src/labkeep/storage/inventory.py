@@ -217,6 +217,9 @@ def _comes(candidate: Candidate, containers: dict[str, str | None], roots: Roots
     """Whether it comes with its container: not what comes by itself, nor back what was trashed before it on its own."""
     if candidate.id in roots.ids or (roots.deletion_id is not None and candidate.deletion_id == roots.deletion_id):
         return False
+    artifact = candidate.parent_id
+    if artifact not in containers and (artifact in roots.ids or artifact in roots.linked):
+        return False  # its artifact comes as well, and brings it
     return scope.verb != Verb.restore or candidate.deletion_id in containers.values()
 
 

@@ -681,6 +681,16 @@ def test_a_purge_records_what_it_verified_and_keeps_what_others_share(lab: Lab) 
     assert [event.event for event in lab.events("run.")][-3:] == [f"run.{word}" for word in words]
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_what_an_artifact_holds_is_taken_once_when_its_project_is_named_as_well(lab: Lab, background: bool) -> None:
+    project = lab.project()
+    version = lab.version(project, aliases=())
+    deletion_id = lab.trash(version.parent_id, project.id, background=background, force=True)
+    lab.worker.run_all()
+    assert lab.deletion(deletion_id).counts == {"project": 1, "artifact": 1, "artifact_version": 1}
+    assert lab.restore(deletion_id).counts == {"project": 1, "artifact": 1, "artifact_version": 1}
+
+
 def test_purging_a_part_splits_the_deletion_and_the_rest_can_come_back(lab: Lab) -> None:
     one, two = lab.run(bytes=1), lab.run(bytes=2)
     deletion_id = lab.trash(one.id, two.id, reason="both")
