@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, delete, func, select, true, update
+from sqlalchemy import Select, and_, delete, func, insert, literal, select, true, type_coerce, update
+from sqlalchemy.types import NullType
 
 from labkeep.core.access import Actor
 from labkeep.core.commands import Page
@@ -16,8 +17,11 @@ from labkeep.core.commands_jobs import JobItem, ListJobItems
 from labkeep.core.deletion import Candidate
 from labkeep.core.entities import Deletion, Job
 from labkeep.core.lifecycle import LIVE, Kind, State, Verb
+from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
+from labkeep.storage.packed import packed
 from labkeep.storage.pages import cut, decode_id_cursor
+from labkeep.storage.prepared import decode_rows, decoder
 from labkeep.storage.transaction import Tx
 
 WAITING = ("waiting:1", "waiting:2", "waiting:3")
@@ -58,8 +62,15 @@ class Batch(NamedTuple):
 
 
 def stage(tx: Tx, job: Job, waiting: Sequence[Waiting]) -> None:
-    """Note what a job has before it."""
-    _put(tx, job.organization_id, job.id, waiting)
+    """Note what a job has before it, once: what an earlier attempt had noted is forgotten by now."""
+    names = ("organization_id", "job_id", "item_id", "outcome", "reason")
+    for turn in dict.fromkeys(one.turn for one in waiting):
+        here = [one for one in waiting if one.turn == turn]
+        rows = packed([one.item_id for one in here], tx.database, [one.seen for one in here]).subquery()
+        id, seen = rows.c
+        key = (literal(job.organization_id, types.Id()), literal(job.id, types.Id()))
+        noted = select(*key, id, literal(turn, types.TEXT), seen)
+        tx.execute(insert(t.job_items).from_select(names, noted, include_defaults=False))
 
 
 def _put(tx: Tx, organization_id: str, job_id: str, rows: Sequence[tuple[str, str, str]]) -> None:
@@ -83,8 +94,9 @@ def next_batch(tx: Tx, job: Job, limit: int) -> Batch | None:
     c = t.job_items.c
     for turn in WAITING:
         mine = (c.organization_id == job.organization_id, c.job_id == job.id, c.outcome == turn)
-        query = select(c.item_id, c.reason).where(*mine).order_by(c.item_id).limit(limit)
-        seen = {row[0]: row[1] for row in tx.execute(query)}
+        query = select(type_coerce(c.item_id, NullType()), c.reason).where(*mine).order_by(c.item_id).limit(limit)
+        decoders = (decoder(c.item_id.type, tx.database), None)
+        seen: dict[str, str] = dict(decode_rows(tx.execute(query).all(), decoders))
         if seen:
             return Batch(job.organization_id, job.id, turn, seen)
     return None

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import ARRAY, LargeBinary, Select, Text, Uuid, func, literal, select, type_coerce
 
 from labkeep.storage.column_types import Id
 
 
-def packed(ids: Sequence[str], database: str) -> Select[Any]:
-    """``ids``, which have the form of ids, as a query of one column."""
+def packed(ids: Sequence[str], database: str, words: Sequence[str] = ()) -> Select[Any]:
+    """``ids``, which have the form of ids, as a query of one column; of two, with a word for each of them."""
     if database == "postgresql":
-        return select(type_coerce(func.unnest(literal([*ids], ARRAY(Uuid(as_uuid=False)))), Id))
+        unnested = type_coerce(func.unnest(literal([*ids], ARRAY(Uuid(as_uuid=False)))), Id)
+        return select(unnested, func.unnest(literal([*words], ARRAY(Text)))) if words else select(unnested)
     # SQLite has no arrays: the ids behind each other, and a list that is as long to count them.
-    numbers = func.json_each(literal(f"[{','.join('0' * len(ids))}]", Text)).table_valued("key")
+    listed = msgspec.json.encode(words or [0] * len(ids)).decode()
+    numbers = func.json_each(literal(listed, Text)).table_valued("key", "value")
     every = literal(bytes.fromhex("".join(ids).replace("-", "")), LargeBinary)
-    return select(type_coerce(func.substr(every, numbers.c.key * 16 + 1, 16), Id))
+    id = type_coerce(func.substr(every, numbers.c.key * 16 + 1, 16), Id)
+    return select(id, numbers.c.value) if words else select(id)

@@ -22,6 +22,11 @@ def test_what_goes_in_comes_out(tmp_path: Path, count: int) -> None:
     def read(tx: Tx, _actor: Actor, _command: None) -> list[str]:
         return [row[0] for row in tx.execute(packed(ids, tx.database))]
 
+    def read_words(tx: Tx, _actor: Actor, _command: None) -> list[tuple[str, str]]:
+        return [(row[0], row[1]) for row in tx.execute(packed(ids, tx.database, [f"é {id}" for id in ids]))]
+
     database = Sqlite(tmp_path / "labkeep.db")
     assert database.read(read, make_actor(database), None) == ids
+    if ids:
+        assert database.read(read_words, make_actor(database), None) == [(id, f"é {id}") for id in ids]
     database.close()
