@@ -14,6 +14,7 @@ from sqlalchemy import Select, select, update
 
 from labkeep.core.access import RANK, SERVER_SCOPE, Actor, require
 from labkeep.core.commands import (
+    Command,
     CreateKey,
     CreateWorkspace,
     ListKeys,
@@ -29,7 +30,7 @@ from labkeep.core.commands import (
 )
 from labkeep.core.entities import ApiKey, Member, Workspace
 from labkeep.core.errors import AlreadyExists, Conflict, Forbidden, Gone, Invalid, NotFound, Unauthenticated
-from labkeep.core.ids import is_id
+from labkeep.core.ids import Id, is_id
 from labkeep.core.lifecycle import Role
 from labkeep.storage import tables as t
 from labkeep.storage.data_keys import answers_of
@@ -405,6 +406,23 @@ def set_up(tx: Tx, _nobody: Actor, command: Setup) -> str | None:
     )
     tx.audit(actor, "key.created", key.id, role="owner", agent=False)
     return secret
+
+
+# --- where things are -------------------------------------------------------------------------------------------------
+
+
+class FindHome(Command, frozen=True, kw_only=True):
+    """Where the first of these objects is that there is."""
+
+    ids: list[Id]
+
+
+def home_of(tx: Tx, actor: Actor, command: FindHome) -> str | None:
+    """The id of a workspace of the organization, for who then has to be identified in it."""
+    c = t.items.c
+    query = select(c.workspace_id).where(c.organization_id == actor.organization_id, c.id.in_(command.ids))
+    found = tx.one(query.limit(1))
+    return None if found is None else str(found["workspace_id"])
 
 
 # --- requests that may be sent twice ----------------------------------------------------------------------------------

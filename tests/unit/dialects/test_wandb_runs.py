@@ -10,11 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from labkeep.core.access import Actor
-from labkeep.core.commands import CreateRun, SetLock
+from labkeep.core.commands import CreateRun, CreateWorkspace, SetLock
 from labkeep.core.entities import Run
 from labkeep.core.lifecycle import Status
 from labkeep.dialects.wandb import DIALECT
-from labkeep.operations import Store, deletions, run_searches, runs
+from labkeep.operations import Store, accounts, deletions, run_searches, runs
 from labkeep.operations.run_searches import FindRun
 
 UPSERT = "mutation M($input: UpsertBucketInput!) { upsertBucket(input: $input) { inserted bucket { id name state } } }"
@@ -90,6 +90,11 @@ def test_a_config_replaces_the_one_before_and_the_clients_own_facts_come_back(
     config = json.loads(run["config"])
     assert config["b"] == {"value": {"c": 2}, "desc": "why"}
     assert config["_wandb"]["value"]["t"] == {"4": "3.11"}
+
+
+def test_half_a_character_in_a_config_is_replaced(api: TestClient) -> None:
+    upsert(api, name="r1", config='{"a\\ud800": {"value": ["\\udfff", 1]}}')
+    assert json.loads(run_of(api)["config"])["a?"]["value"] == ["?", 1]
 
 
 def test_a_config_may_have_not_a_number(api: TestClient) -> None:
@@ -323,6 +328,31 @@ def test_moving_runs_onto_a_taken_id_moves_none(api: TestClient) -> None:
     variables = {"i": {**where, "destinationProjectName": "q", "filters": "{}"}}
     assert api.post("/graphql", json={"query": query, "variables": variables}).status_code == 400
     assert names(api) == ["r1", "r2"]
+
+
+def test_a_run_in_another_workspace_of_the_user_is_written_and_changed_there(
+    api: TestClient, client_of: Callable[..., TestClient], new_key: Callable[..., str], store: Store, admin: Actor
+) -> None:
+    """The client names the entity where it begins, and afterwards only the ids of what it found there."""
+    store.database.write(accounts.create_workspace, admin, CreateWorkspace(name="second"))
+    upsert(api, name="r1")
+    made = upsert(api, name="r1", entityName="second")
+    rows = {"files": {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0, "loss": 1}']}}}
+    assert api.post("/files/second/p/r1/file_stream", json=rows).status_code == 200
+    id = made["bucket"]["id"]
+    ask(api, UPSERT, input={"id": id, "notes": "changed"})
+    query = (
+        """query Q($e: String) { project(name: "p", entityName: $e) { run(name: "r1") { notes historyLineCount } } }"""
+    )
+    assert ask(api, query, e="second")["project"]["run"] == {"notes": "changed", "historyLineCount": 1}
+    assert ask(api, query)["project"]["run"] == {"notes": None, "historyLineCount": 0}
+    stranger = client_of(DIALECT, key=new_key("maintainer"))
+    delete = {"query": "mutation M($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"}
+    assert stranger.post("/graphql", json={**delete, "variables": {"id": id}}).status_code == 404
+    assert stranger.post("/files/second/p/r1/file_stream", json=rows).status_code == 404
+    assert api.post("/graphql", json={**delete, "variables": {"id": id}}).status_code == 200
+    assert ask(api, 'query Q { p: project(name: "p", entityName: "second") { runCount } }')["p"] == {"runCount": 0}
+    assert names(api) == ["r1"]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

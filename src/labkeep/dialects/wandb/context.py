@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -63,10 +62,7 @@ def own_id(kind: str, text: str) -> str:
 
 def parts_of(kind: str, text: str, count: int = 1) -> list[str]:
     """What stands behind the kind in a global id, in ``count`` parts at most. NotFound when it is of another kind."""
-    try:
-        word, *parts = base64.b64decode(text, validate=True).decode().split(":", count)
-    except (binascii.Error, UnicodeDecodeError):
-        word, parts = "", []
+    word, *parts = _parts(text, count) or [""]
     if word != kind:
         raise NotFound(f"{kind} {text[:80]!r} not found")
     return parts
@@ -75,3 +71,26 @@ def parts_of(kind: str, text: str, count: int = 1) -> list[str]:
 def number_of(id: str) -> str:
     """A number that stands for an id where the client insists on one; it only ever comes back beside other ids."""
     return str(int(id[-8:], 16) & 0x7FFFFFFF)
+
+
+ID_LENGTH = 8_192
+"""Characters of the longest text that is looked at as an id: ids of files have paths in them."""
+
+
+def ids_in(value: Any) -> Iterator[str]:
+    """Our ids in the variables of a request, however deep."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from ids_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from ids_in(inner)
+    elif isinstance(value, str) and len(value) <= ID_LENGTH:
+        yield from filter(is_id, (value, *_parts(value)[1:2]))
+
+
+def _parts(text: str, count: int = -1) -> list[str]:
+    try:
+        return base64.b64decode(text, validate=True).decode().split(":", count)
+    except ValueError:  # not base64, or not a text
+        return []

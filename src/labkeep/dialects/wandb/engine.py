@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from labkeep.dialects.wandb import (
     runs,
     sweeps,
 )
-from labkeep.dialects.wandb.context import Context
+from labkeep.dialects.wandb.context import Context, ids_in
 from labkeep.dialects.wandb.graphql import Engine, Resolver
 from labkeep.http.auth import KeyRing, bearer
 from labkeep.http.urls import base_url
-from labkeep.http.wire import JSON, actor_of, decode_json, read_body, store_of
+from labkeep.http.wire import JSON, actor_of, decode_json, read_body, run, store_of
+from labkeep.operations import accounts as operations_accounts
+from labkeep.operations.accounts import FindHome
 
 MODULES = (
     accounts,
@@ -71,7 +74,8 @@ async def graphql(request: Request) -> Response:
     asked: Asked = decode_json(body, store_of(request).settings.max_json_depth, Asked)
     document = ENGINE.document(asked.query)
     variables = asked.variables or {}
-    context = await _context(request, document.entity(variables) or _entity(variables), writes=document.writes)
+    entity = document.entity(variables) or _entity(variables) or await _home(request, variables)
+    context = await _context(request, entity, writes=document.writes)
     data = await asyncio.to_thread(_run, document, variables, asked.operation_name, context)
     return Response(data, media_type=JSON)
 
@@ -99,6 +103,25 @@ def _entity(variables: dict[str, Any]) -> str:
             if isinstance(place.get(name), str) and place[name]:
                 return str(place[name])
     return ""
+
+
+async def _home(request: Request, variables: dict[str, Any]) -> str:
+    """The workspace of what a request names by id, where the user is a member; empty for the key's own."""
+    ids = list(islice(ids_in(variables), MOST_IDS))
+    if not ids:
+        return ""
+    home = await run(request, operations_accounts.home_of, FindHome(ids=ids), writes=False)
+    if home in (None, actor_of(request).workspace_id):
+        return ""
+    try:
+        await actor_in(request, home)
+    except NotFound:
+        return ""
+    return str(home)
+
+
+MOST_IDS = 5
+"""Ids of a request that are looked at: all of them are of one workspace."""
 
 
 async def actor_in(request: Request, entity: str) -> Actor:

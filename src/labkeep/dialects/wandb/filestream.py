@@ -22,6 +22,7 @@ from labkeep.core import json_values
 from labkeep.core.columns import LIMITS, STEP, TIMESTAMP, Batch, Limits, Row, from_rows
 from labkeep.core.entities import Json
 from labkeep.core.errors import Invalid, Unavailable
+from labkeep.dialects.wandb.engine import actor_in
 from labkeep.dialects.wandb.translate import DIALECT, parse_object
 from labkeep.http.wire import INLINE_BYTES, actor_of, answer, read_body, run, store_of
 from labkeep.operations import resends, sessions
@@ -68,6 +69,7 @@ _row = msgspec.json.Decoder(dict[str, Any])
 
 async def receive(request: Request) -> Response:
     """POST /files/{entity}/{project}/{run}/file_stream."""
+    request.state.actor = await actor_in(request, request.path_params["entity"])
     body = await read_body(request)
     project, handle = request.path_params["project"], request.path_params["run"]
     if len(body) <= INLINE_BYTES:

@@ -55,9 +55,19 @@ def parse_json(text: str, what: str) -> Any:
     except (msgspec.MsgspecError, UnicodeEncodeError):
         pass
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        return found if json_values.is_unicode(json.dumps(found, ensure_ascii=False)) else _storable(found)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"{what} is not JSON: {error}", path=what) from None
+
+
+def _storable(value: Any) -> Any:
+    """The value with a question mark for each half of a character pair, which no encoding can store."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def parse_object(text: str, what: str) -> Json:
