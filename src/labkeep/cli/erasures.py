@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from labkeep.cli import options
+from labkeep.cli.cells import count_of
 from labkeep.cli.command import Group, pass_session
 from labkeep.cli.options import listed, window
 from labkeep.cli.output import Column
@@ -31,6 +33,7 @@ def erasure() -> None:
     examples=(
         "labkeep erasure create u-17 --field metadata.user_id --ticket DSR-12",
         "labkeep erasure create ada@example.com --action delete --files remove",
+        "labkeep erasure create ada@example.com --whole run --whole artifact_version",
     ),
 )
 @click.argument("subject")
@@ -42,13 +45,21 @@ def erasure() -> None:
     type=click.Choice(("replace", "remove")),
     help="What happens to text files.  [default: replace]",
 )
+@click.option(
+    "--whole",
+    multiple=True,
+    type=click.Choice(("run", "document", "artifact_version")),
+    help="Objects of this kind are purged when they speak of SUBJECT; may be repeated.  [default: none]",
+)
 @click.option("--due", "due_at", type=options.Moment(ahead=True), help="When it must be answered.  [default: 30d]")
 @click.option("--ticket", metavar="ID", help="A reference for the record.")
 @click.option("--reason", metavar="TEXT", help="Why; forgotten with the person.")
 @pass_session
-def create_erasure(session: Session, /, subject: str, due_at: datetime | None, **given: Any) -> None:
+def create_erasure(
+    session: Session, /, subject: str, due_at: datetime | None, whole: tuple[str, ...], **given: Any
+) -> None:
     """Ask to erase SUBJECT. Nothing happens yet. Prints the id of the request."""
-    made = session.client.erasures.create(subject, due_at=due_at, **given)
+    made = session.client.erasures.create(subject, due_at=due_at, whole=list(whole) or None, **given)
     session.output.answer(made, made.id)
 
 
@@ -61,7 +72,7 @@ def preview_erasure(session: Session, id: str) -> None:
     assert asked.job_id is not None
     wait_for(session, asked.job_id)
     found = session.client.erasures.get(id)
-    session.output.answer(found, _told(found.report.get("preview") or {}))
+    session.output.answer(found, _told(found.report.get("preview") or {}, found.report.get("whole") or ()))
 
 
 @erasure.command("run", examples=(f"labkeep erasure run {ID}", f"labkeep erasure run {ID} --yes --json"))
@@ -90,12 +101,27 @@ def run_erasure(session: Session, id: str, yes: bool, no_wait: bool, reason: str
     session.output.answer(found, "\n".join(lines))
 
 
-def _told(part: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in sorted((part.get("found") or {}).items()))
-    lines = [f"found in {part.get('objects', 0)} objects: {counts or 'nothing'}"]
+SHOWN = 20
+"""Objects that are named; ``--json`` has up to a thousand."""
+
+
+def _told(part: dict[str, Any], whole: Sequence[str] = ()) -> str:
+    lines = [f"found in {count_of({'object': part.get('objects', 0)})}: {_counts(part.get('found') or {})}"]
+    items = part.get("items") or ()
+    for entry in items[:SHOWN]:
+        line = f"{entry['kind']} {entry['id']}: {_counts(entry['counts'])}"
+        if "deletion_id" in entry:
+            line += f"; deleted, with its own receipt: labkeep receipt show {entry['deletion_id']}"
+        lines.append(line + ("; would be deleted" if entry["kind"] in whole else ""))
+    if len(items) > SHOWN:
+        lines.append(f"… {part['objects'] - SHOWN} more: labkeep erasure show ID --json")
     for name in ("held", "blocked"):
         lines += [f"{name}: {entry['kind']} {entry['id']}: {entry['why']}" for entry in part.get(name) or ()]
     return "\n".join(lines)
+
+
+def _counts(found: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(found.items())) or "nothing"
 
 
 ERASURES = (

@@ -22,6 +22,8 @@ DUE_DAYS = 30
 
 ACTIONS = ("redact", "delete")
 FILES = ("replace", "remove")
+WHOLE = ("run", "document", "artifact_version")
+"""Kinds of objects that can go as a whole."""
 
 Subject = Annotated[str, Meta(min_length=3, max_length=512, pattern=r"^[^\x00]+$")]
 
@@ -50,13 +52,15 @@ class CreateErasure(Command, frozen=True, kw_only=True):
     """Ask to erase ``subject``: the rows whose declared ``field`` is that, or whatever says it anywhere.
 
     ``action`` redact puts a mark in its place; delete removes rows, and redacts elsewhere. ``text_files``: they are
-    replaced by redacted ones, or removed.
+    replaced by redacted ones, or removed. ``whole`` names kinds (run, document, artifact_version) whose objects are
+    purged when they speak of the person anywhere.
     """
 
     subject: Subject
     field: Key = ""
     action: str = "redact"
     text_files: str = "replace"
+    whole: Annotated[list[str], Meta(max_length=len(WHOLE))] = []
     reason: Text = ""
     ticket: Key = ""
     due_at: Moment | None = None

@@ -15,12 +15,14 @@ import numpy as np
 from sqlalchemy import delete, select, update
 
 from labkeep.core.access import Actor
+from labkeep.core.commands import Apply, Selection
+from labkeep.core.deletion import Origin
 from labkeep.core.entities import Item
 from labkeep.core.erasures import Erasure, Matcher
-from labkeep.core.errors import Corrupt, Stale
+from labkeep.core.errors import Conflict, Corrupt, Refused, Stale
 from labkeep.core.faults import reach
-from labkeep.core.lifecycle import Kind
-from labkeep.operations import Store, files, holds, rules
+from labkeep.core.lifecycle import LIVE, Kind, Verb
+from labkeep.operations import Store, deletions, files, holds, rules
 from labkeep.operations.documents import digest_of
 from labkeep.operations.history import copy, segment_reader
 from labkeep.storage import blob_refs, chunks, erasures, histories, purge, records, stream_purges, subjects
@@ -87,6 +89,8 @@ class Result(NamedTuple):
     counts: Counter[str]
     held: str = ""
     blocked: str = ""
+    deletion_id: str = ""
+    """The deletion with which it went as a whole."""
 
 
 # --- one object -------------------------------------------------------------------------------------------------------
@@ -102,6 +106,8 @@ def process(store: Store, actor: Actor, job: Job) -> Result:
         return found._replace(
             held=guard[1] if guard[0] == "held" else "", blocked=guard[1] if guard[0] != "held" else ""
         )
+    if found.kind in job.erasure.report.get("whole", ()):
+        return _whole(store, actor, job, found)
     _pass(store, actor, job)
     left = +_pass(store, actor, job._replace(looking=True)).counts
     if found.kind == Kind.artifact_version and set(left) == {"files"}:
@@ -109,6 +115,30 @@ def process(store: Store, actor: Actor, job: Job) -> Result:
     if left:
         raise Corrupt(f"erasing from {found.kind} {job.item_id} left something behind: {dict(left)}")
     return found
+
+
+def _whole(store: Store, actor: Actor, job: Job, found: Result) -> Result:
+    """Have the object purged. What stands in the way is told by its code: the words of an error may quote a name."""
+    try:
+        deletion_id = store.database.write(remove_whole, actor, job)
+    except (Refused, Conflict) as error:
+        why = f"it cannot go as a whole ({error.code}): labkeep trash {job.item_id} --dry-run says why"
+        return found._replace(blocked=why)
+    reach("erasure.whole")
+    return found._replace(deletion_id=deletion_id)
+
+
+def remove_whole(tx: Tx, actor: Actor, job: Job) -> str:
+    """Trash one object and have it purged, on the word of the request; answers the deletion."""
+    item = records.get(tx, Item, actor, job.item_id, states=erasures.READABLE)
+    reason, ticket = f"erasure request {job.erasure.id}", job.erasure.ticket
+    for verb in (Verb.trash, Verb.purge) if item.state in LIVE else (Verb.purge,):
+        chosen = Selection(ids=[item.id])
+        asked = Apply(verb=str(verb), selection=chosen, background=False, reason=reason, ticket=ticket)
+        done = deletions.apply(tx, actor, asked, asker=Origin.erasure)
+        if done.waits_for:
+            raise Conflict(f"waits for {done.waits_for}")
+    return str(records.get(tx, Item, actor, item.id, states=erasures.READABLE).deletion_id)
 
 
 def _pass(store: Store, actor: Actor, job: Job) -> Result:

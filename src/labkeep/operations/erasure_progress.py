@@ -15,8 +15,8 @@ from labkeep.core.lifecycle import Kind
 from labkeep.operations import erasures as requests
 from labkeep.operations import receipts
 from labkeep.operations.erasure_objects import Result
+from labkeep.storage import deletions, purge, rows, subjects, usage
 from labkeep.storage import erasures as store
-from labkeep.storage import purge, rows, subjects, usage
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 
@@ -66,7 +66,11 @@ def note(tx: Tx, actor: Actor, noted: Noted) -> None:
     counts: Counter[str] = Counter(known["found"])
     for id, result in noted.results.items():
         counts.update(result.counts)
-        entry = {"id": id, "kind": result.kind, "counts": dict(result.counts)}
+        entry: Json = {"id": id, "kind": result.kind, "counts": dict(result.counts)}
+        if result.deletion_id:
+            entry["deletion_id"] = result.deletion_id
+            gone = {"id": id, "kind": result.kind, "deletion_id": result.deletion_id}
+            known["whole"] = [*known.get("whole", ()), gone]
         for name, why in (("held", result.held), ("blocked", result.blocked)):
             if why:
                 known[name] = [*known[name], {"id": id, "kind": result.kind, "why": why}]
@@ -88,6 +92,23 @@ def restart(tx: Tx, actor: Actor, look: Look) -> None:
     requests.change(tx, erasure, report=report)
 
 
+def going(tx: Tx, actor: Actor, erasure_id: str) -> int:
+    """How many objects that go as a whole are not gone yet; a purge that gave up starts again."""
+    done = requests.find(tx, actor, erasure_id).report.get("done") or {}
+    found = [deletions.get(tx, actor, entry["deletion_id"]) for entry in done.get("whole", ())]
+    waiting = [deletion for deletion in found if deletion.state == "purging"]
+    for deletion in waiting:
+        deletions.enqueue_purge(tx, actor, deletion, 0)
+    return len(waiting)
+
+
+def _stayed(tx: Tx, actor: Actor, done: Json) -> list[Json]:
+    """What was to go as a whole, and a hold that came meanwhile kept."""
+    went = done.get("whole", ())
+    kept = [entry for entry in went if deletions.get(tx, actor, entry["deletion_id"]).state != "purged"]
+    return [{"id": entry["id"], "kind": entry["kind"], "why": "a hold came while it was purged"} for entry in kept]
+
+
 class Ended(msgspec.Struct, frozen=True):
     """Everything was looked at again, and is clean but for what must stay."""
 
@@ -105,6 +126,8 @@ def finish(tx: Tx, actor: Actor, ended: Ended) -> str:
         return erasure.state
     done: Json = dict(erasure.report.get("done") or {})
     done.pop("after", None)
+    if stayed := _stayed(tx, actor, done):
+        done["held"] = [*done.get("held", ()), *stayed]
     report = {**erasure.report, "done": done, "verified_at": tx.now.isoformat(), "method": ended.method}
     report["blobs"] = {"removed": ended.blobs_removed, "shared": ended.blobs_shared}
     purge.forget_answers(tx, actor.organization_id)
@@ -121,6 +144,7 @@ def finish(tx: Tx, actor: Actor, ended: Ended) -> str:
         "objects": done.get("objects", 0),
         "found": done.get("found", {}),
         "items": [entry["id"] for entry in done.get("items", [])],
+        "deletions": [entry["deletion_id"] for entry in done.get("whole", ())],
         "left": 0,
         "blobs_removed": ended.blobs_removed,
         "blobs_shared": ended.blobs_shared,

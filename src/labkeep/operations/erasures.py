@@ -15,6 +15,7 @@ from labkeep.core.erasures import (
     ACTIONS,
     DUE_DAYS,
     FILES,
+    WHOLE,
     AskedErasure,
     CancelErasure,
     CreateErasure,
@@ -44,6 +45,8 @@ def create(tx: Tx, actor: Actor, command: CreateErasure) -> Erasure:
     for name, allowed in (("action", ACTIONS), ("text_files", FILES)):
         if getattr(command, name) not in allowed:
             raise Invalid(f"{name} is {' or '.join(allowed)}", path=name)
+    if unknown := set(command.whole).difference(WHOLE):
+        raise Invalid(f"whole is some of {', '.join(WHOLE)}, not {min(unknown)[:40]}", path="whole")
     if command.field and command.field not in subjects.declared_in(tx, actor):
         raise Invalid(
             f"{command.field[:80]} is not declared: add it to the rule subject_fields, or search everywhere without a field",
@@ -64,7 +67,7 @@ def create(tx: Tx, actor: Actor, command: CreateErasure) -> Erasure:
         ticket=command.ticket,
         created_by=actor.name,
         due_at=command.due_at or tx.now + timedelta(days=DUE_DAYS),
-        report={"files": command.text_files},
+        report={"files": command.text_files, **({"whole": sorted(set(command.whole))} if command.whole else {})},
     )
     tx.insert(t.erasures, [{name: getattr(erasure, name) for name in Erasure.__struct_fields__}])
     tx.audit(actor, "erasure.created", erasure.id, ticket=command.ticket, action=command.action)
@@ -132,7 +135,7 @@ def run(tx: Tx, actor: Actor, command: RunErasure) -> AskedErasure:
         return AskedErasure(erasure=erasure)
     if erasure.state != "running":
         _check_waiting(erasure)
-        report: Json = {name: value for name, value in erasure.report.items() if name in ("files", "preview")}
+        report: Json = {name: value for name, value in erasure.report.items() if name in ("files", "whole", "preview")}
         change(tx, erasure, state="running", report=report)
         tx.audit(actor, "erasure.started", erasure.id, reason=command.reason, ticket=erasure.ticket)
     return AskedErasure(erasure=find(tx, actor, erasure.id), job_id=_enqueue(tx, actor, erasure, "erase"))

@@ -12,6 +12,7 @@ from labkeep.core.faults import reach
 from labkeep.operations import Store, erasure_objects, erasure_progress
 from labkeep.operations.erasure_objects import Result
 from labkeep.operations.erasure_progress import Ahead, Backfill, Ended, Look, Noted
+from labkeep.operations.jobs import Turn
 from labkeep.operations.purges import Look as BlobLook
 from labkeep.operations.purges import Sweep
 from labkeep.storage.recent import RECENT
@@ -29,7 +30,11 @@ def look(store: Store, job: Job, progress: Progress) -> Json:
     return {"erasure_id": erasure.id, "objects": _through(store, actor, erasure, progress, "preview", "")}
 
 
-def erase(store: Store, job: Job, progress: Progress, sweep: Sweeper, method: Json) -> Json:
+WAIT_S = 1.0
+"""How long to leave the worker to the purges of what goes as a whole, before looking whether they are done."""
+
+
+def erase(store: Store, job: Job, progress: Progress, sweep: Sweeper, method: Json) -> Json | Turn:
     """Erase object by object, sweep, give space back, look again, and close the request."""
     actor = actor_of(job)
     erasure = store.database.read(erasure_progress.begin, actor, job.payload["erasure_id"])
@@ -37,6 +42,8 @@ def erase(store: Store, job: Job, progress: Progress, sweep: Sweeper, method: Js
         return {"erasure_id": erasure.id, "state": erasure.state}
     after = (erasure.report.get("done") or {}).get("after", "")
     objects = _through(store, actor, erasure, progress, "done", after)
+    if store.database.write(erasure_progress.going, actor, erasure.id):
+        return Turn("queued", after_s=WAIT_S)
     RECENT.forget(actor.organization_id)
     sweep(store, actor, Sweep(job.created_at), progress)
     found = evidence.read_blobs(store, actor, BlobLook(erasure.id, None, job.created_at), progress)

@@ -141,7 +141,7 @@ def seal(store: Store, job: Job, _progress: Progress) -> Json:
     return {"run_id": job.payload["run_id"], "rows": rows}
 
 
-def erase(store: Store, job: Job, progress: Progress) -> Json:
+def erase(store: Store, job: Job, progress: Progress) -> Json | Turn:
     """Erase one person, as a request asks."""
     return erasing.erase(store, job, progress, sweep_blobs, method(store))
 

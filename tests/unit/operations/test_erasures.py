@@ -21,6 +21,7 @@ from labkeep.core.commands import (
     RowIn,
     SetLock,
     UpdateProject,
+    UpdateRun,
     WriteRows,
 )
 from labkeep.core.commands_holds import LiftHold, SetHold
@@ -38,8 +39,10 @@ from labkeep.core.erasures import (
 from labkeep.core.errors import Forbidden, Illegal, Invalid, NotFound
 from labkeep.core.lifecycle import Status
 from labkeep.core.removals import Part
-from labkeep.operations import deletions, documents, erasures, holds, projects, rows, runs
+from labkeep.operations import deletions, documents, erasure_progress, erasures, holds, projects, receipts, rows, runs
 from labkeep.operations.documents import digest_of
+from labkeep.operations.erasure_objects import Job, process
+from labkeep.operations.erasure_progress import Noted
 from labkeep.storage import tables as t
 from labkeep.storage.transaction import Tx
 from labkeep.testing.factories import START, make_actor, make_project, make_run
@@ -224,6 +227,72 @@ def test_holds_locks_and_the_minimum_keep_win_and_the_request_can_be_run_again(l
     after = done(lab, erasure)
     assert (after.state, after.subject) == ("done", "")
     assert ADA not in everything(lab)
+
+
+def test_objects_of_the_kinds_that_are_to_go_as_a_whole_are_purged_with_receipts(lab: Lab) -> None:
+    named, trashed, other = (make_run(lab.store.database, lab.actor, name=name) for name in (ADA, f"of {ADA}", "other"))
+    lab.write(deletions.trash_item, ItemVerb(id=trashed.id, on_running="stop"))
+    lab.write(runs.update, UpdateRun(id=named.id, status=Status.finished))
+    request = ask(lab, whole=["run"])
+    assert previewed(lab, request)["objects"] == 2
+    lab.write(erasures.run, RunErasure(id=request.id))
+    lab.work()
+    assert seen(lab, request).state == "running"
+    lab.clock.advance(seconds=2)
+    lab.work()
+    request = seen(lab, request)
+    assert request.state == "done"
+    went = {entry["id"]: entry["deletion_id"] for entry in request.report["done"]["whole"]}
+    assert went.keys() == {named.id, trashed.id}
+    proof = lab.read(receipts.get, Get(id=str(request.receipt_id))).body
+    assert proof["deletions"] == list(went.values())
+    for id, deletion in went.items():
+        what = lab.read(receipts.of_deletion, Get(id=deletion)).body
+        assert (what["what"]["item_ids"], what["why"]["purge_reason"]) == ([id], f"erasure request {request.id}")
+    assert ADA not in everything(lab)
+    assert lab.read(runs.get, Get(id=other.id)).name == "other"
+
+
+def test_what_cannot_go_as_a_whole_is_told_without_its_name(lab: Lab) -> None:
+    base = make_run(lab.store.database, lab.actor, name=ADA, status=Status.finished)
+    running = make_run(lab.store.database, lab.actor, name=f"running {ADA}")
+    request = done(lab, ask(lab, whole=["run"]))
+    lab.clock.advance(seconds=2)
+    lab.work()
+    request = seen(lab, request)
+    assert request.state == "partly_held"
+    (entry,) = request.report["done"]["blocked"]
+    assert entry["id"] == running.id
+    assert ADA not in entry["why"]
+    assert "illegal" in entry["why"]
+    assert [one["id"] for one in request.report["done"]["whole"]] == [base.id]
+
+
+def test_a_hold_that_comes_while_an_object_is_purged_keeps_it_and_the_request_open(lab: Lab) -> None:
+    run = make_run(lab.store.database, lab.actor, name=ADA, status=Status.finished)
+    request = ask(lab, whole=["run"])
+    lab.write(erasures.run, RunErasure(id=request.id))
+    job = Job(seen(lab, request), run.id, looking=False)
+    result = process(lab.store, lab.actor, job)
+    hold = lab.write(holds.set_, SetHold(matter="M-1", ids=[run.id]))
+    noted = Noted(request.id, "done", run.id, {run.id: result})
+    lab.write(erasure_progress.note, noted)
+    for _ in range(2):
+        lab.work()
+        lab.clock.advance(seconds=2)
+    request = seen(lab, request)
+    assert (request.state, [entry["id"] for entry in request.report["done"]["held"]]) == ("partly_held", [run.id])
+    lab.write(holds.lift, LiftHold(id=hold.id, reason="over"))
+    done(lab, request)
+    lab.clock.advance(seconds=2)
+    lab.work()
+    assert seen(lab, request).state == "done"
+    assert ADA not in everything(lab)
+
+
+def test_only_kinds_that_can_go_as_a_whole_are_taken(lab: Lab) -> None:
+    with pytest.raises(Invalid, match="not project"):
+        ask(lab, whole=["project"])
 
 
 def test_what_is_archived_or_in_the_trash_is_erased_too(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from labkeep.client import requests
@@ -23,6 +24,7 @@ class Erasures:
         field: str | None = None,
         action: str | None = None,
         text_files: str | None = None,
+        whole: Sequence[str] | None = None,
         reason: str | None = None,
         ticket: str | None = None,
         due_at: datetime | None = None,
@@ -30,6 +32,7 @@ class Erasures:
         """Ask to erase ``subject``: rows whose declared ``field`` is that, or whatever says it anywhere.
 
         ``action`` is redact (unless said otherwise) or delete; ``text_files`` says whether they are replaced or removed.
+        ``whole`` names kinds (run, document, artifact_version) whose objects are purged when they speak of the person.
         Nothing happens before `run`.
         """
         return self._connection.write(Erasure, "POST", requests.path("/erasures"), requests.given(locals()))
