@@ -107,6 +107,8 @@ def _role(details: Mapping[str, Any]) -> str:
 
 LOGIN = "labkeep login keeps a key that works, with the server that it is for"
 
+CHECK = "labkeep check tells what is wrong and what would mend it"
+
 HINTS: dict[type[LabkeepError], Callable[[Mapping[str, Any]], str]] = {
     Unauthenticated: lambda details: "" if "url" in details else LOGIN,
     Forbidden: _role,
@@ -114,6 +116,6 @@ HINTS: dict[type[LabkeepError], Callable[[Mapping[str, Any]], str]] = {
     AlreadyExists: _rename,
     Stale: lambda _: "run it again to see what would happen now",
     Conflict: _override,
-    Corrupt: lambda _: "labkeep check tells what is wrong and what would mend it",
+    Corrupt: lambda details: "" if "path" in details else CHECK,
 }
 """Class -> hint from the error's details; the first class that fits wins, so children come before their parents."""

@@ -189,15 +189,12 @@ def apply_files(session: Session, files: tuple[Path, ...], dry_run: bool) -> Non
         )
         for each in written
     ]
-    session.output.table(PUT, outcomes)
+    session.output.table(WOULD_PUT if dry_run else PUT, outcomes)
 
 
-PUT = (
-    Column("CHANGE", lambda o: o.change),
-    Column("NAME", lambda o: o.policy.name),
-    Column("SAYS", lambda o: o.policy.sentence),
-    Column("ID", lambda o: o.policy.id, whole=True),
-)
+_SAYS = (Column("NAME", lambda o: o.policy.name), Column("SAYS", lambda o: o.policy.sentence))
+PUT = (Column("CHANGE", lambda o: o.change), *_SAYS, Column("ID", lambda o: o.policy.id, whole=True))
+WOULD_PUT = (Column("CHANGE", lambda o: o.change if o.change == "unchanged" else f"would be {o.change}"), *_SAYS)
 
 
 @policy.command(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from labkeep.core.errors import Corrupt, Invalid
 FORMAT = 1
 HEADER = "archive.json"
 MANIFEST = "manifest.jsonl"
+BLOB = re.compile(r"blobs/sha256-([0-9a-f]{64})")
 PIECE = 2**20
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -186,7 +188,9 @@ class Archive:
             self.members = self._manifest()
             self.header: dict[str, Any] = self._decode(HEADER)
             if self.header.get("format") != FORMAT:
-                raise Corrupt(f"{path} has format {self.header.get('format')!r}, which this release does not know")
+                raise Corrupt(
+                    f"{path} has format {self.header.get('format')!r}, which this release does not know", path=str(path)
+                )
         except BaseException:
             self._file.close()
             raise
@@ -211,7 +215,8 @@ class Archive:
         for member in self.members:
             start, size = self._places[member.name]
             self._file.seek(start)
-            if _digest_of(self._file, size) != member.digest:
+            named = BLOB.fullmatch(member.name)
+            if _digest_of(self._file, size) != member.digest or (named and f"sha256:{named[1]}" != member.digest):
                 raise Corrupt(f"{member.name} in {self.path} is not as it was exported", path=member.name)
             yield member
 
@@ -274,7 +279,7 @@ def _places(file: BinaryIO) -> Iterator[tuple[str, tuple[int, int]]]:
     while (found := _header_at(file, end)) is not None:
         name, length, head = found
         if name in seen or end + head + length > size:
-            raise Corrupt(f"the archive is damaged at {name[:200]!r}")
+            raise Corrupt(f"the archive is damaged at {name[:200]!r}", path=name[:200])
         seen.add(name)
         yield name, (end + head, length)
         end += head + _padded(length)

@@ -59,6 +59,7 @@ def test_every_error_is_the_envelope_of_the_api_where_json_is_wanted(kind: type[
         (errors.AlreadyExists("taken", taken=[{"id": ID, "suggestion": "a-2"}]), f"--name {ID}=a-2"),
         (errors.AlreadyExists("taken", id=ID), ""),
         (errors.Corrupt("broken"), "labkeep check"),
+        (errors.Corrupt("an archive that somebody cut", path="digits.labkeep"), ""),
         (errors.NotFound("nowhere"), ""),
     ],
 )

@@ -70,7 +70,8 @@ def test_files_are_applied_and_again_change_nothing(cli: Cli, project: str, tmp_
     changes = [
         cli.lines("policy", "apply", str(file), *words)[0][0] for words in (("--dry-run",), ("--dry-run",), (), ())
     ]
-    assert changes == ["created", "created", "created", "unchanged"]
+    assert changes == ["would be created", "would be created", "created", "unchanged"]
+    assert cli.lines("policy", "apply", str(file), "--dry-run")[0][0] == "unchanged"
     file.write_text(file.read_text() + 'every = "2d"\n')
     assert cli.json("policy", "apply", str(file))["items"][0]["change"] == "updated"
     file.write_text("policy = ")

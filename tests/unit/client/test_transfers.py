@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,23 @@ def test_an_archive_that_was_changed_or_cut_is_not_imported(here: Labkeep, there
         with pytest.raises(Corrupt):
             there.transfers.bring(tmp_path / "b")
     assert list(there.projects.list()) == []
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_found_out_though_the_manifest_has_it(tmp_path: Path) -> None:
+    path, content = tmp_path / "a", b"something else"
+    members = {"archive.json": b'{"format": 1}', f"blobs/sha256-{'0' * 64}": content}
+    lines = [
+        b'{"name":"%s","size":%d,"digest":"sha256:%s"}'
+        % (name.encode(), len(data), hashlib.sha256(data).hexdigest().encode())
+        for name, data in members.items()
+    ]
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in {**members, "manifest.jsonl": b"\n".join(lines) + b"\n"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, BytesIO(data))
+    with Archive(path) as archive, pytest.raises(Corrupt, match="not as it was exported"):
+        list(archive.verify())
 
 
 def _is_padding(path: Path, place: int) -> bool:
