@@ -412,7 +412,9 @@ def test_the_receipt_says_what_a_purge_had_committed_to_and_kept_and_for_which_h
     sizes = {id: lab.do(deletions.get_item, Get(id=id)).bytes for id in (free, held)}
     deletion = trashed(lab, free, held)
     lab.do(deletions.purge, PurgeDeletion(id=deletion))
-    committed = lab.do(deletions.get, Get(id=deletion)).commitment
+    committed = lab.do(purges.digest, purges.Step(deletion_id=deletion))
+    assert committed
+    lab.do(purges.commit, purges.Committed(deletion_id=deletion, commitment=committed))
     lab.do(lambda tx, actor, _: purge.remove(tx, actor.organization_id, deletion, [free]), None)
     hold = lab.hold(ids=[held])
     make_worker(lab.store).run_all()
