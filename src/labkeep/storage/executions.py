@@ -19,9 +19,8 @@ from labkeep.core.entities import Deletion, Job
 from labkeep.core.lifecycle import LIVE, Kind, State, Verb
 from labkeep.storage import column_types as types
 from labkeep.storage import tables as t
-from labkeep.storage.packed import packed
+from labkeep.storage.packed import packed, unpacked
 from labkeep.storage.pages import cut, decode_id_cursor
-from labkeep.storage.prepared import decode_rows, decoder
 from labkeep.storage.transaction import Tx
 
 WAITING = ("waiting:1", "waiting:2", "waiting:3")
@@ -95,8 +94,8 @@ def next_batch(tx: Tx, job: Job, limit: int) -> Batch | None:
     for turn in WAITING:
         mine = (c.organization_id == job.organization_id, c.job_id == job.id, c.outcome == turn)
         query = select(type_coerce(c.item_id, NullType()), c.reason).where(*mine).order_by(c.item_id).limit(limit)
-        decoders = (decoder(c.item_id.type, tx.database), None)
-        seen: dict[str, str] = dict(decode_rows(tx.execute(query).all(), decoders))
+        rows = tx.execute(query).all()
+        seen = dict(zip(unpacked([row[0] for row in rows], tx.database), [row[1] for row in rows], strict=True))
         if seen:
             return Batch(job.organization_id, job.id, turn, seen)
     return None

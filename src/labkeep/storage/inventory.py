@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import starmap
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -22,6 +21,7 @@ from labkeep.core.lifecycle import BUSY, LIVE, Kind, OnDelete, State, Verb
 from labkeep.storage import deletions, executions, records, search
 from labkeep.storage import tables as t
 from labkeep.storage.executions import Batch
+from labkeep.storage.packed import unpacked
 from labkeep.storage.prepared import Converter, decode_rows, decoder
 from labkeep.storage.purge import REFERRING
 from labkeep.storage.transaction import Tx
@@ -287,14 +287,17 @@ def _fetch(
     query = _SELECT.where(*conditions).order_by(t.items.c.id).limit(limit)
     if scope.applying:
         query = query.with_for_update(of=t.items)
-    rows = decode_rows(tx.execute(query).all(), _decoders(tx.database))
-    found = list(starmap(Candidate, rows))
+    rows = tx.execute(query).all()
+    ids = unpacked([row[0] for row in rows], tx.database)
+    decoded = decode_rows([row[1:] for row in rows], _decoders(tx.database))
+    found = [Candidate(id, *rest) for id, rest in zip(ids, decoded, strict=True)]
     return _with_dependents(tx, actor, found, roots, also) if scope.verb == Verb.trash else found
 
 
 @cache
 def _decoders(database: str) -> list[Converter | None]:
-    return [None if column is None else decoder(column.type, database) for column in _COLUMNS]
+    """Of all columns but the first, the id: no two are equal, so remembering them would be of no use."""
+    return [None if column is None else decoder(column.type, database) for column in _COLUMNS[1:]]
 
 
 def _with_dependents(
@@ -345,11 +348,16 @@ def needed_by(tx: Tx, actor: Actor, found: Sequence[_Known]) -> dict[str, list[D
 
 def _needs(tx: Tx, actor: Actor, found: Sequence[_Known]) -> Iterator[_Need]:
     """What is live and needs one of ``found``."""
+    of_kind: dict[str, list[str]] = {}
+    for candidate in found:
+        of_kind.setdefault(candidate.kind, []).append(candidate.id)
     for needs, kinds in _NEEDED:
-        ids = {candidate.id for candidate in found if candidate.kind in kinds}
+        ids = [id for kind, some in of_kind.items() if kind in kinds for id in some]
         if ids:
             # By the range of the ids, which lie close together, and not by all of them: hardly any is needed.
-            yield from (need for need in needs(tx, actor, min(ids), max(ids)) if need.target in ids)
+            needed = list(needs(tx, actor, min(ids), max(ids)))
+            wanted = frozenset(ids) if needed else frozenset()
+            yield from (need for need in needed if need.target in wanted)
 
 
 def _environments(tx: Tx, actor: Actor, first: str, last: str) -> Iterator[_Need]:

@@ -22,3 +22,14 @@ def packed(ids: Sequence[str], database: str, words: Sequence[str] = ()) -> Sele
     every = literal(bytes.fromhex("".join(ids).replace("-", "")), LargeBinary)
     id = type_coerce(func.substr(every, numbers.c.key * 16 + 1, 16), Id)
     return select(id, numbers.c.value) if words else select(id)
+
+
+def unpacked(ids: Sequence[Any], database: str) -> list[str]:
+    """Ids as the driver gives them, as text: many at once."""
+    if database == "postgresql":
+        return list(map(str, ids))
+    text = b"".join(ids).hex()
+    return [
+        f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-{text[at + 12 : at + 16]}-{text[at + 16 : at + 20]}-{text[at + 20 : at + 32]}"
+        for at in range(0, len(text), 32)
+    ]
