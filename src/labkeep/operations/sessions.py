@@ -7,8 +7,8 @@ the rest of a log would end up in whatever had taken it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -211,12 +211,16 @@ def _newest_trashed(tx: Tx, actor: Actor, handle: str, where: Any) -> LabkeepErr
 # --- what a process sends ---------------------------------------------------------------------------------------------
 
 
+Batches: TypeAlias = Sequence[Prepared]
+"""Rows of streams, packed."""
+
+
 class Delivery(NamedTuple):
     """What came from a process in one piece. ``batches`` were prepared without an id: the handle says whose they are."""
 
     project: str
     handle: str
-    batches: Sequence[Prepared] = ()
+    batches: Batches = ()
     summary: Json | None = None
     extra: Json | None = None
     exit_code: int | None = None
@@ -255,6 +259,37 @@ def deliver(tx: Tx, actor: Actor, command: Delivery) -> Delivered:
     if after is not run:
         _store_report(tx, run, after)
     return Delivered(run.id, run.status == Status.stopped)
+
+
+WRITERS = "writers"
+"""Key in a run's ``extra`` of the last piece that each of its writers has sent."""
+
+
+class Part(NamedTuple):
+    """A piece from one of several processes that write one run at once, each of which counts its lines for itself."""
+
+    writer: str
+    digest: str
+    delivery: Delivery
+    batches: Callable[[Mapping[str, int]], Batches]
+    """The batches, from the number of the next line of each stream."""
+
+
+def deliver_part(tx: Tx, actor: Actor, command: Part) -> Delivered:
+    """Store a piece behind what others have sent. The last piece of a writer, sent again, changes nothing."""
+    require(actor, "run.write")
+    run = find(tx, actor, command.delivery.project, command.delivery.handle)
+    if run.extra.get(WRITERS, {}).get(command.writer) == command.digest:
+        return deliver(tx, actor, Delivery(command.delivery.project, command.delivery.handle))
+    stand = standings(tx, run)
+    given = command.delivery
+    piece = given._replace(
+        batches=command.batches({name: each.rows for name, each in stand.items()}),
+        summary=None if given.summary is None else {**run.summary, **given.summary},
+        extra=merge(given.extra or {}, {WRITERS: {command.writer: command.digest}}),
+        seen=stand[resends.STREAM],
+    )
+    return deliver(tx, actor, piece)
 
 
 _SAME_ITEM = (t.items.c.organization_id == bindparam("organization"), t.items.c.id == bindparam("run"))

@@ -434,6 +434,30 @@ def test_nested_rows_and_rows_without_a_step_are_read() -> None:
     assert found == [(7, None, {"a": {"b": 1}}), (3, None, {})]
 
 
+def test_several_processes_write_one_run_and_each_counts_for_itself(
+    api: TestClient, rows: Rows, stored: Callable[[], Run]
+) -> None:
+    def write(writer: str, body: dict[str, Any]) -> None:
+        headers = {"X-WANDB-ASYNC-CLIENT-ID": writer, "X-WANDB-USE-ASYNC-FILESTREAM": "true"}
+        assert api.post("/files/default/p/r1/file_stream", json=body, headers=headers).status_code == 200
+
+    for _ in range(2):  # the second time is a retry
+        write("one", {"files": {**piece(HISTORY, 0, {"_step": 0, "a": 1})["files"], **said("a0")["files"]}})
+    for _ in range(2):
+        write("two", {"files": {**piece(HISTORY, 0, {"_step": 0, "b": 1})["files"], **said("b0", "b1")["files"]}})
+    write(
+        "one", {"files": {**piece(HISTORY, 1, {"_step": 1, "a": 2})["files"], **piece(SUMMARY, 0, {"a": 2})["files"]}}
+    )
+    write("two", piece(SUMMARY, 0, {"b": 1}))
+    assert rows() == [{"_step": 0, "a": 1}, {"_step": 0, "b": 1}, {"_step": 1, "a": 2}]
+    assert [(row["_step"], row["line"]) for row in rows("console")] == [(0, "a0"), (1, "b0"), (2, "b1")]
+    assert stored().summary == {"a": 2, "b": 1}
+
+
+def said(*lines: str) -> dict[str, Any]:
+    return piece(OUTPUT, 0, *lines)
+
+
 def test_a_structured_console_line_is_understood() -> None:
     line = json.dumps({"ts": "2026-01-01T00:00:00", "level": "error", "label": "rank 1", "content": "oh no"})
     assert console_row(line) == {"line": "oh no", "time": "2026-01-01T00:00:00", "level": "error", "label": "rank 1"}

@@ -7,6 +7,7 @@ cannot be kept as it is, is kept as far as it can be.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import re
@@ -28,12 +29,15 @@ from labkeep.http.wire import INLINE_BYTES, actor_of, answer, read_body, run, st
 from labkeep.operations import resends, sessions
 from labkeep.operations.history import prepare_batch
 from labkeep.operations.resends import Resent
-from labkeep.operations.sessions import Delivered, Delivery
+from labkeep.operations.sessions import Batches, Delivered, Delivery, Part
 
 log = logging.getLogger("labkeep.wandb")
 
 STREAMS = {"wandb-history.jsonl": "history", "wandb-events.jsonl": "system", "output.log": "console"}
 """File in a request -> our stream."""
+
+WRITER = "x-wandb-async-client-id"
+"""Header with which a process says that others write the same run, and who it is."""
 
 TRIES = 10
 """How often a piece is compared anew with a history that grows in the meantime, before it is left to a retry."""
@@ -72,6 +76,10 @@ async def receive(request: Request) -> Response:
     request.state.actor = await actor_in(request, request.path_params["entity"])
     body = await read_body(request)
     project, handle = request.path_params["project"], request.path_params["run"]
+    if WRITER in request.headers:
+        part = await asyncio.to_thread(part_of, body, project, handle, request.headers[WRITER])
+        delivered = await run(request, sessions.deliver_part, part, writes=True)
+        return answer({"stopped": True} if delivered.stop else {})
     if len(body) <= INLINE_BYTES:
         delivery = prepare(body, project, handle)
     else:
@@ -96,19 +104,39 @@ async def _deliver(request: Request, given: Delivery) -> Delivered:
 def prepare(body: bytes, project: str, handle: str) -> Delivery:
     """What a request says, packed and summarised: all that can be done before the transaction. Pure."""
     posted = decode(body)
+    return _delivery(posted, project, handle)._replace(batches=_batches(posted.files or {}))
+
+
+def part_of(body: bytes, project: str, handle: str, writer: str) -> Part:
+    """What a request says whose offsets are those of one writer among several. Pure."""
+    posted = decode(body)
     files = posted.files or {}
-    batches = [
+
+    def batches(starts: Mapping[str, int]) -> Batches:
+        moved = {name: Piece(starts[STREAMS[name]], files[name].content) for name in STREAMS if name in files}
+        return _batches(moved)
+
+    digest = hashlib.sha256(body).hexdigest()
+    return Part(writer[:100], digest, _delivery(posted, project, handle), batches)
+
+
+def _batches(files: Mapping[str, Piece]) -> Batches:
+    return [
         prepare_batch("", stream, offset, batch)
         for name, stream in STREAMS.items()
         if name in files
         for offset, batch in batches_of(rows_of(stream, files[name]), max(0, files[name].offset))
     ]
+
+
+def _delivery(posted: Posted, project: str, handle: str) -> Delivery:
+    files = posted.files or {}
     summary = files[SUMMARY].content if SUMMARY in files else []
     exit_code = None
     if posted.complete:
         exit_code = 0 if posted.exitcode is None else posted.exitcode
     extra = None if posted.preempting is None else {DIALECT: {"preempting": posted.preempting}}
-    return Delivery(project, handle, batches, _summary(summary), extra, exit_code)
+    return Delivery(project, handle, (), _summary(summary), extra, exit_code)
 
 
 def decode(body: bytes) -> Posted:
