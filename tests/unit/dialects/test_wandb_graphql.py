@@ -34,6 +34,20 @@ def test_the_viewer_is_the_user_of_the_key(api: TestClient) -> None:
     assert viewer["teams"] == {"edges": [{"node": {"name": "default"}}]}
 
 
+def test_a_viewer_is_told_who_it_is_and_shown_no_keys(
+    client_of: Callable[..., TestClient], new_key: Callable[..., str]
+) -> None:
+    viewer = client_of(DIALECT, key=new_key("viewer"))
+    query = "{ viewer { username teams { edges { node { name } } } apiKeys { edges { node { id } } } } users { edges { node { username } } } }"
+    status, answer = ask(viewer, query)
+    assert status == 200, answer
+    assert answer["data"]["viewer"] == {
+        "username": "ada",
+        "teams": {"edges": [{"node": {"name": "default"}}]},
+        "apiKeys": {"edges": []},
+    }
+
+
 def test_a_key_may_come_as_the_password_of_basic_authentication(api: TestClient) -> None:
     del api.headers["authorization"]
     response = api.post("/graphql", json={"query": "{ viewer { id } }"}, auth=("api", "lk-" + "a" * 43))

@@ -7,6 +7,7 @@ from typing import Any
 from labkeep import __version__
 from labkeep.core.commands import ListKeys, ListMembers, ListWorkspaces
 from labkeep.core.entities import Json
+from labkeep.core.errors import Forbidden
 from labkeep.core.lifecycle import Role
 from labkeep.dialects.wandb.context import Context, global_id
 from labkeep.dialects.wandb.graphql import Resolvers
@@ -70,7 +71,10 @@ def _teams(_user: Json, context: Context) -> Json:
 
 
 def _keys(owner: Json, context: Context) -> Json:
-    found = context.read(accounts.list_keys, ListKeys(limit=MOST)).items
+    try:
+        found = context.read(accounts.list_keys, ListKeys(limit=MOST)).items
+    except Forbidden:  # the client asks for them wherever it asks who it is
+        found = []
     mine = [key for key in found if key.user == owner["name"] and key.revoked_at is None]
     return {
         "edges": [
