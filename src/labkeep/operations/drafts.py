@@ -388,6 +388,26 @@ def find(tx: Tx, actor: Actor, command: FindDraft) -> Held:
     return held(tx, actor, found[0])
 
 
+def id_of(tx: Tx, actor: Actor, command: FindDraft) -> str:
+    """The id of what its maker calls so, in whichever workspace it is: who knows the one may know the other. NotFound."""
+    require(actor, "artifact_version.read")
+    f, c = t.fields.c, t.items.c
+    found = tx.one(
+        select(c.id)
+        .join(t.fields, f.item_id == c.id)
+        .where(
+            f.organization_id == actor.organization_id,
+            f.path == CLIENT_ID,
+            f.text == command.client_id,
+            c.state.in_(LIVE),
+        )
+        .limit(1)
+    )
+    if found is None:
+        raise NotFound(f"artifact {command.client_id[:80]!r} not found")
+    return str(found["id"])
+
+
 class FindDigest(Command, frozen=True, kw_only=True):
     """A version of a collection by its maker's own digest of the content."""
 

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from labkeep.core.access import Actor
-from labkeep.core.commands import CreateArtifactVersion, ManifestEntry, RevokeKey
+from labkeep.core.commands import CreateArtifactVersion, CreateWorkspace, ManifestEntry, RevokeKey
 from labkeep.dialects.wandb import DIALECT
 from labkeep.dialects.wandb.stored import parse
 from labkeep.operations import Store, accounts, artifacts, files
@@ -287,6 +287,20 @@ def test_a_version_is_found_by_the_digest_of_its_client(api: TestClient, strange
     assert found is not None
     assert found["versionIndex"] == 0
     assert member(api, f"other:{digest}") is None
+
+
+def test_what_a_client_calls_by_an_id_of_its_own_is_found_in_every_workspace(
+    api: TestClient, store: Store, admin: Actor
+) -> None:
+    store.database.write(accounts.create_workspace, admin, CreateWorkspace(name="second"))
+    ask(api, UPSERT, input={"name": "r1", "modelName": "p", "entityName": "second", "host": "h"})
+    draft = start(api, clientID="c" * 128, entityName="second")
+    query = "query Q($id: ID!) { clientIDMapping(clientID: $id) { serverID } }"
+    assert ask(api, query, id="c" * 128) == {"clientIDMapping": {"serverID": draft["id"]}}
+    assert ask(api, query, id="d" * 128) == {"clientIDMapping": None}
+    assert (
+        ask(api, "query Q($id: ID!) { artifact(id: $id) { state } }", id=draft["id"])["artifact"]["state"] == "PENDING"
+    )
 
 
 def test_creating_twice_makes_one_draft(api: TestClient) -> None:

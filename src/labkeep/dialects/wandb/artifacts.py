@@ -84,7 +84,7 @@ def by_id(_root: None, context: Context, id: str) -> Held:
 def by_client_id(_root: None, context: Context, clientID: str) -> Json | None:  # noqa: N803 - the wire's name
     """The id of what the client calls by an id of its own."""
     try:
-        return {"serverID": version_id(context.read(drafts.find, FindDraft(client_id=clientID)))}
+        return {"serverID": global_id("Artifact", context.read(drafts.id_of, FindDraft(client_id=clientID)))}
     except NotFound:
         return None
 
