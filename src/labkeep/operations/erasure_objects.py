@@ -19,7 +19,7 @@ from labkeep.core.commands import Apply, Selection
 from labkeep.core.deletion import Origin
 from labkeep.core.entities import Item
 from labkeep.core.erasures import Erasure, Matcher
-from labkeep.core.errors import Conflict, Corrupt, Refused, Stale
+from labkeep.core.errors import Conflict, Corrupt, Stale
 from labkeep.core.faults import reach
 from labkeep.core.lifecycle import LIVE, Kind, Verb
 from labkeep.operations import Store, deletions, files, holds, rules
@@ -89,6 +89,8 @@ class Result(NamedTuple):
     counts: Counter[str]
     held: str = ""
     blocked: str = ""
+    whole: bool = False
+    """Whether it is to go as a whole: nothing has happened to it yet."""
     deletion_id: str = ""
     """The deletion with which it went as a whole."""
 
@@ -107,7 +109,7 @@ def process(store: Store, actor: Actor, job: Job) -> Result:
             held=guard[1] if guard[0] == "held" else "", blocked=guard[1] if guard[0] != "held" else ""
         )
     if found.kind in job.erasure.report.get("whole", ()):
-        return _whole(store, actor, job, found)
+        return found._replace(whole=True)
     _pass(store, actor, job)
     left = +_pass(store, actor, job._replace(looking=True)).counts
     if found.kind == Kind.artifact_version and set(left) == {"files"}:
@@ -117,21 +119,10 @@ def process(store: Store, actor: Actor, job: Job) -> Result:
     return found
 
 
-def _whole(store: Store, actor: Actor, job: Job, found: Result) -> Result:
-    """Have the object purged. What stands in the way is told by its code: the words of an error may quote a name."""
-    try:
-        deletion_id = store.database.write(remove_whole, actor, job)
-    except (Refused, Conflict) as error:
-        why = f"it cannot go as a whole ({error.code}): labkeep trash {job.item_id} --dry-run says why"
-        return found._replace(blocked=why)
-    reach("erasure.whole")
-    return found._replace(deletion_id=deletion_id)
-
-
-def remove_whole(tx: Tx, actor: Actor, job: Job) -> str:
+def remove_whole(tx: Tx, actor: Actor, erasure: Erasure, id: str) -> str:
     """Trash one object and have it purged, on the word of the request; answers the deletion."""
-    item = records.get(tx, Item, actor, job.item_id, states=erasures.READABLE)
-    reason, ticket = f"erasure request {job.erasure.id}", job.erasure.ticket
+    item = records.get(tx, Item, actor, id, states=erasures.READABLE)
+    reason, ticket = f"erasure request {erasure.id}", erasure.ticket
     for verb in (Verb.trash, Verb.purge) if item.state in LIVE else (Verb.purge,):
         chosen = Selection(ids=[item.id])
         asked = Apply(verb=str(verb), selection=chosen, background=False, reason=reason, ticket=ticket)

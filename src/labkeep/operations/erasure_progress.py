@@ -14,7 +14,7 @@ from labkeep.core.erasures import Erasure
 from labkeep.core.lifecycle import Kind
 from labkeep.operations import erasures as requests
 from labkeep.operations import receipts
-from labkeep.operations.erasure_objects import Result
+from labkeep.operations.erasure_objects import Result, remove_whole
 from labkeep.storage import deletions, purge, rows, subjects, usage
 from labkeep.storage import erasures as store
 from labkeep.storage import tables as t
@@ -77,6 +77,15 @@ def note(tx: Tx, actor: Actor, noted: Noted) -> None:
         known["items"] = [*known["items"], entry][:SHOWN]
     known |= {"found": dict(counts), "objects": known["objects"] + len(noted.results), "after": noted.after}
     requests.change(tx, erasure, report=erasure.report | {noted.part: known})
+
+
+def remove(tx: Tx, actor: Actor, noted: Noted) -> None:
+    """Have objects purged as a whole, and add that to the report, both or neither."""
+    erasure = requests.find(tx, actor, noted.erasure_id)
+    went = {
+        id: result._replace(deletion_id=remove_whole(tx, actor, erasure, id)) for id, result in noted.results.items()
+    }
+    note(tx, actor, msgspec.structs.replace(noted, results=went))
 
 
 class Look(msgspec.Struct, frozen=True):

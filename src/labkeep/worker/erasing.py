@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from labkeep.core.access import Actor
 from labkeep.core.entities import Job, Json
 from labkeep.core.erasures import Erasure
-from labkeep.core.errors import Gone, NotFound
+from labkeep.core.errors import Conflict, Gone, NotFound, Refused
 from labkeep.core.faults import reach
 from labkeep.operations import Store, erasure_objects, erasure_progress
 from labkeep.operations.erasure_objects import Result
@@ -62,12 +64,26 @@ def _through(store: Store, actor: Actor, erasure: Erasure, progress: Progress, p
             result = _one(store, actor, erasure, id, looking=part == "preview")
             if result is not None and result.counts:
                 objects += 1
-                store.database.write(erasure_progress.note, actor, Noted(erasure.id, part, id, {id: result}))
+                _note(store, actor, Noted(erasure.id, part, id, {id: result}), whole=result.whole)
                 reach("erasure.noted")
         after = ids[-1]
         store.database.write(erasure_progress.note, actor, Noted(erasure.id, part, after, {}))
         progress.advance(len(ids))
     return objects
+
+
+def _note(store: Store, actor: Actor, noted: Noted, *, whole: bool) -> None:
+    """Note what was found, and have gone what is to go as a whole; or note that something stands in its way."""
+    if not whole:
+        store.database.write(erasure_progress.note, actor, noted)
+        return
+    try:
+        store.database.write(erasure_progress.remove, actor, noted)
+    except (Refused, Conflict) as error:
+        # By its code: the words of an error may quote a name.
+        why = f"it cannot go as a whole ({error.code}): labkeep trash {noted.after} --dry-run says why"
+        results = {id: result._replace(blocked=why) for id, result in noted.results.items()}
+        store.database.write(erasure_progress.note, actor, replace(noted, results=results))
 
 
 def _one(store: Store, actor: Actor, erasure: Erasure, id: str, *, looking: bool) -> Result | None:
