@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from labkeep.cli import options
-from labkeep.cli.cells import Size, count_of
+from labkeep.cli.cells import Size, clean, count_of
 from labkeep.cli.command import Command, pass_session
 from labkeep.cli.options import NewName
 from labkeep.cli.references import target_id
@@ -67,10 +67,29 @@ def export(session: Session, path: Path, targets: tuple[str, ...], project: str 
     Prints the digest of the archive. One that broke off goes on where it was when it is started again.
     """
     ids = [target_id(session.client, target, trashed=True) for target in targets]
+    _say_what_is_plain(session, ids, project)
     with _bar(session, "exported") as show:
         digest = session.client.transfers.export(path, ids=ids, project=project, q=query, progress=show)
     size = path.stat().st_size
     session.output.answer({"path": str(path), "digest": digest, "bytes": size}, digest)
+
+
+def _say_what_is_plain(session: Session, ids: list[str], project: str | None) -> None:
+    """Projects that encrypt do so in the store: whoever takes something out of there has to know that it is plain then."""
+    client = session.client
+    if ids:
+        items = [client.items.get(id, include="trashed") for id in ids]
+        homes = sorted({item.project_id or item.id for item in items})
+        found = [client.projects.get(id, include="trashed") for id in homes]
+    else:
+        found = [client.projects.get(project)] if project else list(client.projects.list())
+    everywhere = client.rules.get().effective.encrypt
+    names = [clean(one.name) for one in found if everywhere or one.settings.get("encrypt")]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        holds = "encrypts what it holds" if len(names) == 1 else "encrypt what they hold"
+        said = f"{', '.join(names[:5])}{more} {holds}: the archive has it in plain, keep it accordingly"
+        session.output.note(said)
 
 
 @click.command(
@@ -197,6 +216,7 @@ def export_first(session: Session, path: Path, ids: list[str]) -> str:
     """Export, read it again, and answer the digest for the record."""
     from labkeep.client.archives import Archive
 
+    _say_what_is_plain(session, ids[:100], None)
     with _bar(session, "exported") as show:
         digest = session.client.transfers.export(path, ids=ids, progress=show)
     with Archive(path) as archive:

@@ -53,7 +53,9 @@ class ArchiveWriter:
         self._part = path.with_name(f"{path.name}.part")
         self.members: dict[str, Member] = {}
         self._places: dict[str, int] = {}
-        self._file: BinaryIO = self._part.open("r+b" if self._part.exists() else "w+b")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        # For its owner alone: what the server encrypts is plain in here.
+        self._file: BinaryIO = os.fdopen(os.open(self._part, flags, 0o600), "r+b")
         try:
             self._end = self._take_up()
             self._begin(header)

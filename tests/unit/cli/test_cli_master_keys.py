@@ -50,3 +50,21 @@ def test_a_folder_is_opened_with_the_master_key_of_the_environment_and_its_key_c
     monkeypatch.setenv("LABKEEP_MASTER_KEY_FILE", str(new))
     with Labkeep.local(folder) as client:
         assert client.files.read(run.id, "a.txt") == b"for few eyes"
+
+
+def test_an_export_is_for_its_owner_alone_and_says_what_it_holds_in_plain(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, path = tmp_path / "master.key", tmp_path / "out.labkeep"
+    cli("keygen", "master", "--out", str(key))
+    monkeypatch.setenv("LABKEEP_MASTER_KEY_FILE", str(key))
+    with Labkeep.local(tmp_path / "store") as client:
+        inside = Cli(tmp_path / "store", client)
+        client.projects.create("open")
+        client.projects.create("secret", settings={"encrypt": True})
+        run = client.runs.create("secret", status="finished")
+        for words in (("-p", "secret"), (run.id,), ()):
+            assert inside("export", str(path), *words).stderr.startswith("secret encrypts what it holds")
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            path.unlink()
+        assert inside("export", str(path), "-p", "open").stderr == ""
