@@ -41,8 +41,8 @@ def receipt() -> None:
 RECEIPTS = (
     Column("TIME", lambda r: r.created_at),
     Column("KIND", lambda r: r.kind),
-    Column("WHAT", lambda r: count_of(r.body.get("what", {}).get("counts", {}))),
-    Column("REASON", lambda r: r.body.get("why", {}).get("reason", "")),
+    Column("WHAT", lambda r: _what(r.body)),
+    Column("REASON", lambda r: r.body.get("why", {}).get("reason", "") or r.body.get("ticket", "")),
     Column("ABOUT", lambda r: r.subject_id, whole=True),
     Column("ID", lambda r: r.id, whole=True),
 )
@@ -88,6 +88,15 @@ def show_receipt(session: Session, id: str) -> None:
     session.output.facts(found, [("id", found.id), *_facts(found.body), ("key", found.signing_key_id)])
 
 
+_ERASED = ("action", "subject_digest", "found", "deletions", "ticket", "requested_at", "verified_at")
+
+
+def _what(body: dict[str, Any]) -> str:
+    if body.get("kind") == "erasure":
+        return count_of({"object": body.get("objects", 0)})
+    return count_of(body.get("what", {}).get("counts", {}))
+
+
 def _facts(body: dict[str, Any]) -> list[tuple[str, Any]]:
     """A body, one line for each fact; long lists by their length."""
     what = body.get("what", {})
@@ -96,12 +105,16 @@ def _facts(body: dict[str, Any]) -> list[tuple[str, Any]]:
         ("about", body.get("subject_id")),
         ("signed", body.get("issued_at")),
     ]
-    known += [("what", count_of(what.get("counts", {}))), ("size", Size(what.get("bytes", 0)))]
+    known.append(("what", _what(body)))
+    if body.get("kind") == "erasure":
+        known += [(name.replace("_", " "), _short(body.get(name))) for name in _ERASED if body.get(name)]
+    else:
+        known.append(("size", Size(what.get("bytes", 0))))
     if kept := what.get("kept", {}).get("counts"):
         known += [("kept", f"{count_of(kept)}: {', '.join(what['kept'].get('because', ())) or 'see the audit trail'}")]
     for part in ("why", "method", "encryption", "verification", "issuer"):
         known += [(f"{part}: {name.replace('_', ' ')}", _short(value)) for name, value in body.get(part, {}).items()]
-    known += [(name, what.get(name)) for name in ("items_digest", "commitment")]
+    known += [(name, what[name]) for name in ("items_digest", "commitment") if name in what]
     return known
 
 

@@ -32,7 +32,7 @@ def look(store: Store, job: Job, progress: Progress) -> Json:
     return {"erasure_id": erasure.id, "objects": _through(store, actor, erasure, progress, "preview", "")}
 
 
-WAIT_S = 1.0
+WAIT_S = 0.5
 """How long to leave the worker to the purges of what goes as a whole, before looking whether they are done."""
 
 

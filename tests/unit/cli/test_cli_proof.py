@@ -178,3 +178,18 @@ def test_the_trail_of_the_server_is_verified_with_its_checkpoints(cli: Cli, purg
     assert (report["intact"], report["checkpoint"], report["problems"]) == (True, signed["seq"], [])
     assert cli.json("audit", "checkpoints")["items"][0] == signed
     assert "signed checkpoints" in cli("audit", "verify").stdout
+
+
+def test_the_receipt_of_an_erasure_says_what_it_was_about(cli: Cli) -> None:
+    cli.client.projects.create("asked", exist_ok=True)
+    run = cli.client.runs.create("asked", status="finished", notes="by u-4711-x").id
+    words = ("u-4711-x", "--whole", "run", "--ticket", "DSR-1")
+    request = cli("erasure", "create", *words).stdout.strip()
+    assert f"run {run}: fields 1; would be deleted" in cli("erasure", "preview", request).stdout
+    assert cli("erasure", "run", request, "--yes").stdout.startswith("done")
+    receipt = cli.json("erasure", "show", request)["receipt_id"]
+    shown = dict(line[:2] for line in cli.lines("receipt", "show", receipt))
+    (deletion,) = cli.json("receipt", "show", receipt)["body"]["deletions"]
+    assert (shown["what"], shown["deletions"], shown["ticket"]) == ("1 object", str([deletion]), "DSR-1")
+    assert ["1 object", "DSR-1"] in [line[2:4] for line in cli.lines("receipt", "ls", "--kind", "erasure")]
+    assert cli.json("receipt", "show", deletion)["body"]["what"]["item_ids"] == [run]
