@@ -194,6 +194,7 @@ SAMPLES: dict[str, Any] = {
     "suffix": True,
     "force": True,
     "events": ["run.*"],
+    "whole": ["run"],
     "enabled": True,
     "background": True,
     "rate": 5.0,
