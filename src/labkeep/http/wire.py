@@ -196,12 +196,13 @@ def invalid(error: msgspec.ValidationError | msgspec.DecodeError) -> Invalid:
     return Invalid(_PATTERN.sub(_in_words, text or message), path=path.strip("`"))
 
 
-_PATTERN = re.compile(r"Expected `str` matching regex '(.*)'")
-_WORDS = {"[0-9a-f]{8}-": "a UUID in lower case", "sha256:": "`sha256:` and 64 hex digits in lower case"}
+_PATTERN = re.compile(r"Expected `str` (?:matching regex '(.*)'|of length [<>]= 36$)")
+_ID = "an id, which is a UUID in lower case"
+_WORDS = {"[0-9a-f]{8}-": _ID, "sha256:": "`sha256:` and 64 hex digits in lower case"}
 
 
 def _in_words(found: re.Match[str]) -> str:
-    words = (text for part, text in _WORDS.items() if part in found[1])
+    words = (text for part, text in _WORDS.items() if part in (found[1] or "[0-9a-f]{8}-"))
     return f"Expected {next(words, 'text without control characters')}"
 
 

@@ -156,7 +156,8 @@ def test_a_damaged_body_is_refused_with_a_reason(body: bytes, says: str) -> None
     ("kind", "value", "says"),
     [
         (Id, "z" * 36, "a UUID in lower case"),
-        (Id, "0190a000-0000-7000-8000-000000000001\n", "length <= 36"),
+        (Id, "0190a000-0000-7000-8000-000000000001\n", "Expected an id, which is a UUID in lower case"),
+        (Id, "x", "Expected an id, which is a UUID in lower case"),
         (Name, "a\n", "text without control characters"),
         (Name, "a\x00b", "text without control characters"),
         (Name, "", "length >= 1"),
