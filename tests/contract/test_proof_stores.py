@@ -13,24 +13,27 @@ import msgspec
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from labkeep.core import audit
 from labkeep.core.access import SERVER_SCOPE, Actor
 from labkeep.core.commands import Apply, Get, Nothing, PurgeDeletion, Selection
 from labkeep.core.commands_proof import ExportAudit, ListCheckpoints, ListReceipts
+from labkeep.core.entities import AuditEvent
 from labkeep.core.errors import Corrupt, Forbidden, Invalid, NotFound, Unavailable
 from labkeep.core.lifecycle import Status
 from labkeep.core.receipts import Receipt, examine, to_file
 from labkeep.operations import Store, audits, checkpoints, deletions, receipts
 from labkeep.server import make_worker
 from labkeep.settings import Settings
-from labkeep.storage import check, signing
+from labkeep.storage import chain, check, signing
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import MemoryBlobs
+from labkeep.storage.column_types import EPOCH
 from labkeep.storage.database import Database
 from labkeep.storage.database_postgres import Postgres
 from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.master_key import MasterKey
 from labkeep.storage.transaction import Tx
-from labkeep.testing.databases import note
+from labkeep.testing.databases import TRICKY_TEXTS, note
 from labkeep.testing.factories import FixedClock, make_actor, make_run
 from labkeep.worker.tasks import sign_trails
 
@@ -372,6 +375,49 @@ def test_events_of_another_workspace_are_links_without_content(lab: Lab) -> None
     administrator = msgspec.structs.replace(lab.owner, scopes=(SERVER_SCOPE,))
     whole = lab.read(audits.export, ExportAudit(), administrator)
     assert all(entry.event is not None for entry in whole.entries)
+
+
+UNUSUAL = [
+    *TRICKY_TEXTS,
+    *("".join(map(chr, range(1, 0x180))), "\u2028\u2029\ufeff\U0001f9ea", '"},{"', "\\", "\n", "','", "null"),
+]
+
+
+def test_what_is_read_packed_is_what_stands_in_the_rows(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever text, number, time or details: the chain holds, and a change in the midst of it is noticed."""
+    monkeypatch.setattr(audit, "BATCH", 10)
+    moments = [timedelta(0), timedelta(days=-1), timedelta(microseconds=-1), timedelta(days=90_000, microseconds=7)]
+    events = [
+        AuditEvent(
+            seq=0,
+            at=EPOCH + moments[number % len(moments)],
+            event="test.noted",
+            actor=unusual,
+            key_id=unusual,
+            reason=unusual,
+            count=(1 << 62) + number,
+            details={"z": unusual, "a": [0.1, 1e300, -0.0, None, {"b": number, "a": {}}], unusual: 1 << 60},
+            previous="",
+            hash="",
+        )
+        for number, unusual in enumerate(UNUSUAL)
+    ]
+
+    def add(tx: Tx, actor: Actor, _command: Nothing) -> None:
+        chain.extend(tx.connection, tx.database, [(actor.organization_id, event) for event in events])
+
+    def both(tx: Tx, actor: Actor, _command: Nothing) -> Any:
+        asked = (tx.connection, tx.database, actor.organization_id, 0, len(events))
+        return chain._unpacked(chain._packed(*asked), 0, len(events)), chain._plain(*asked)
+
+    lab.write(add)
+    packed, plain = lab.read(both)
+    assert packed is not None
+    assert [list(column) for column in packed] == plain
+    report = lab.read(audits.verify)
+    assert (report.events, report.intact) == (len(events), True)
+    lab.change(update(t.audit_events).where(E.seq == 15).values(details={"z": 1}))
+    assert lab.read(audits.verify).first_break == 15
 
 
 def test_an_event_that_was_put_in_between_is_noticed(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
@@ -37,11 +38,12 @@ def examine(connection: Connection, organization_id: str, keys: Mapping[str, Pub
     hashes = {point.seq: point.hash for point in points}
     problems = _badly_signed(points, keys) + _contradicted(hashes, [head.pruned.seq], [head.pruned.hash])
     link, broken = head.pruned, None
-    for columns in chain.walk(connection, connection.dialect.name, organization_id, head.pruned.seq):
-        link, broken = audit.follow(link, columns)
-        problems += _contradicted(hashes, columns[_SEQ], columns[-1])
-        if broken is not None:
-            break
+    with closing(chain.walk(connection, connection.dialect.name, organization_id, head.pruned.seq)) as batches:
+        for columns in batches:
+            link, broken = audit.follow(link, columns)
+            problems += _contradicted(hashes, columns[_SEQ], columns[-1])
+            if broken is not None:
+                break
     if broken is None and link != head.end:
         broken = link.seq + 1
     newest = points[-1].seq if points else 0

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
+from labkeep.core import audit
 from labkeep.core.access import Actor
 from labkeep.core.commands import ItemVerb, ListAudit, Nothing
+from labkeep.core.commands_proof import ExportAudit
 from labkeep.core.entities import AuditEvent
-from labkeep.core.errors import Forbidden, Invalid
+from labkeep.core.errors import Corrupt, Forbidden, Invalid
 from labkeep.core.lifecycle import Status
 from labkeep.operations import Store, audits, deletions
 from labkeep.storage import tables as t
@@ -129,13 +131,59 @@ TAMPERING: dict[str, tuple[Callable[[], Any], int]] = {
 }
 
 
+@pytest.mark.parametrize("batch", [4, 100])
 @pytest.mark.parametrize("how", TAMPERING)
-def test_whatever_is_changed_breaks_the_chain_where_it_was_changed(store: Store, actor: Actor, how: str) -> None:
+def test_whatever_is_changed_breaks_the_chain_where_it_was_changed(
+    store: Store, actor: Actor, how: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole batches are read in another way than what is left at the end."""
+    monkeypatch.setattr(audit, "BATCH", batch)
     statement, place = TAMPERING[how]
     assert store.database.read(audits.verify, actor, Nothing()).intact
     store.database.write(lambda tx, _actor, _command: tx.execute(statement()) and None, actor, None)
     report = store.database.read(audits.verify, actor, Nothing())
     assert (report.intact, report.first_break) == (False, place)
+
+
+STRANGE = {
+    "bytes for a text": "actor = CAST(actor AS BLOB)",
+    "a text that goes on behind a zero": "actor = actor || char(0) || 'x'",
+    "a text that is no UTF-8": "reason = CAST(x'ff' AS TEXT)",
+    "a fraction for a number": "count = 1.5",
+    "a word for a number": "count = 'one'",
+    "a word for a time": "at = 'today'",
+    "a time out of the calendar": "at = 1 << 62",
+    "no JSON": "details = '{'",
+    "two details": "details = '{},{}'",
+    "bytes for a hash": "hash = CAST(hash AS BLOB)",
+    "bytes for the hash before": "previous = CAST(previous AS BLOB)",
+    "one number for another": "seq = seq + 0.5",
+}
+
+
+@pytest.mark.parametrize("how", STRANGE)
+def test_what_no_event_can_have_breaks_the_chain_where_it_is(
+    store: Store, actor: Actor, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps anything in any column."""
+    monkeypatch.setattr(audit, "BATCH", 4)
+    statement = text(f"UPDATE audit_events SET {STRANGE[how]} WHERE seq = 5")
+    store.database.write(lambda tx, _actor, _command: tx.execute(statement) and None, actor, None)
+    report = store.database.read(audits.verify, actor, Nothing())
+    assert (report.intact, report.first_break) == (False, 5)
+
+
+def test_details_that_were_written_otherwise_are_the_same(store: Store, actor: Actor) -> None:
+    statement = text("UPDATE audit_events SET details = ' { } ' WHERE seq = 5")
+    store.database.write(lambda tx, _actor, _command: tx.execute(statement) and None, actor, None)
+    assert store.database.read(audits.verify, actor, Nothing()).intact
+
+
+def test_what_cannot_be_read_is_not_exported_either(store: Store, actor: Actor) -> None:
+    statement = text("UPDATE audit_events SET at = 'today' WHERE seq = 5")
+    store.database.write(lambda tx, _actor, _command: tx.execute(statement) and None, actor, None)
+    with pytest.raises(Corrupt, match="audit verify"):
+        store.database.read(audits.export, actor, ExportAudit())
 
 
 def test_a_forged_event_at_the_end_is_noticed(store: Store, actor: Actor) -> None:
