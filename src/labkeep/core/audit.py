@@ -22,7 +22,7 @@ GENESIS = "0" * 64
 CHECKPOINT = "labkeep.checkpoint/1"
 """What the body of a checkpoint says that it is."""
 
-BATCH = 250
+BATCH = 128
 """Events hashed at once: few enough to stay in the processor's cache."""
 
 
