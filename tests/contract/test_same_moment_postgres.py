@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from labkeep.core.access import Actor
+from labkeep.core.columns import from_json_rows
 from labkeep.core.commands import CreateProject, RowIn
-from labkeep.operations import purges, resources, traces
+from labkeep.core.lifecycle import Status
+from labkeep.operations import purges, resources, sessions, traces
+from labkeep.operations.history import prepare_batch
+from labkeep.operations.sessions import Announce, Changes, Delivery, Part
 from labkeep.operations.traces import Home, ReadTraces, Target, TraceSet, WriteTraces
 from labkeep.storage import blob_refs
 from labkeep.storage.database import Database
@@ -68,3 +72,19 @@ def test_a_blob_that_is_referred_to_at_this_moment_is_not_swept(database: Databa
     finally:
         swept.set()
     referring.result(WAIT_S)
+
+
+def test_writers_of_one_run_do_not_write_over_each_other(database: Database) -> None:
+    actor = make_actor(database)
+    changes = Changes(status=Status.running)
+    run = database.write(sessions.announce, actor, Announce(project="p", handle="r", starts=True, changes=changes)).run
+
+    def batches(starts: Mapping[str, int]) -> sessions.Batches:
+        rows = from_json_rows([{"_step": 0, "line": "a"}, {"_step": 0, "line": "b"}])
+        return [prepare_batch("", stream, starts[stream], rows) for stream in ("history", "console")]
+
+    parts = [Part(f"w{number}", str(number), Delivery("p", "r"), batches) for number in range(MANY)]
+    for future in [database.submit(sessions.deliver_part, actor, part) for part in parts]:
+        future.result(WAIT_S)
+    stand = database.read(lambda tx, _actor, _: sessions.standings(tx, run), actor, None)
+    assert (stand["history"].rows, stand["console"].rows) == (2 * MANY, 2 * MANY)

@@ -242,11 +242,7 @@ def deliver(tx: Tx, actor: Actor, command: Delivery) -> Delivered:
     Resent when rows of it may be there already under other offsets, and nothing is stored.
     """
     require(actor, "run.write")
-    run = _find_fast(tx, actor, command.project, command.handle)
-    if run is None or run.state != State.active:
-        found = find(tx, actor, command.project, command.handle)
-        run = records.get_writable(tx, Run, actor, found.id)
-    run = _note_alive(tx, actor, run)
+    run = _note_alive(tx, actor, _find_writable(tx, actor, command.project, command.handle))
     watch = resends.watch if command.seen is None else None
     if watch is None and standings(tx, run)[resends.STREAM] != command.seen:
         raise Resent(run.id)
@@ -278,7 +274,7 @@ class Part(NamedTuple):
 def deliver_part(tx: Tx, actor: Actor, command: Part) -> Delivered:
     """Store a piece behind what others have sent. The last piece of a writer, sent again, changes nothing."""
     require(actor, "run.write")
-    run = find(tx, actor, command.delivery.project, command.delivery.handle)
+    run = _find_writable(tx, actor, command.delivery.project, command.delivery.handle)
     if run.extra.get(WRITERS, {}).get(command.writer) == command.digest:
         return deliver(tx, actor, Delivery(command.delivery.project, command.delivery.handle))
     stand = standings(tx, run)
@@ -334,6 +330,14 @@ _BY_HANDLE = Ready(
     )
     .with_for_update(of=t.items)
 )
+
+
+def _find_writable(tx: Tx, actor: Actor, project: str, handle: str) -> Run:
+    """The run of that handle, locked: where its streams end is where they end until the transaction does."""
+    run = _find_fast(tx, actor, project, handle)
+    if run is not None and run.state == State.active:
+        return run
+    return records.get_writable(tx, Run, actor, find(tx, actor, project, handle).id)
 
 
 def _find_fast(tx: Tx, actor: Actor, project: str, handle: str) -> Run | None:
