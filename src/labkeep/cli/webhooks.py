@@ -183,4 +183,4 @@ def replay(session: Session, id: str, delivery: str | None, since: int | None) -
     if (delivery is None) == (since is None):
         raise click.UsageError("Say what to tell again: either --delivery or --since")
     done = session.client.webhooks.replay(id, delivery_id=delivery, since=since)
-    session.output.answer(done, f"{done.waiting} waiting now")
+    session.output.answer(done, f"will tell it again: labkeep webhook deliveries {id}")

@@ -367,6 +367,18 @@ def test_the_link_of_a_run_leads_to_its_facts_and_nothing_in_them_runs(api: Test
     assert response.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def test_the_link_of_a_project_leads_to_its_runs_and_from_there_to_each(api: TestClient) -> None:
+    upsert(api, name="a/b ?", displayName="<b>first", modelName="q&a")
+    upsert(api, name="r2", modelName="q&a")
+    response = api.get("/default/q%26a")
+    assert response.status_code == 200
+    assert response.text.index("r2") < response.text.index("&lt;b&gt;first"), "the newest first"
+    link = "./q%26a/runs/a%2Fb%20%3F"
+    assert f'href="{link}"' in response.text
+    assert api.get("/default/q%26a/runs/r2").status_code == 200
+    assert api.get("/default/nothing").status_code == 404
+
+
 def test_a_browser_is_asked_for_the_key(api: TestClient) -> None:
     del api.headers["authorization"]
     response = api.get("/default/p/runs/r1")

@@ -16,7 +16,7 @@ HEADERS = {
 }
 """Of every page: nothing in it runs, and nobody else keeps it."""
 
-STYLE = "body{font:16px system-ui;margin:2em}th{text-align:left;padding-right:1em}"
+STYLE = "body{font:16px system-ui;margin:2em}th,td{text-align:left;padding-right:1em}"
 
 _TITLES = {
     401: ("Sign in", "Your browser asks for a name and a password: any name will do, the password is your API key."),

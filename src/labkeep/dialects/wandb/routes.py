@@ -23,6 +23,7 @@ ROUTES = [
     Route(files.DOOR + "/{token}/{path:path}", files.download, methods=["GET"]),
     Route(files.DOOR + "/{token}/{path:path}", files.preflight, methods=["OPTIONS"]),
     Route("/artifactsV2/{region}/{entity}/{project}/{collection}/{place:path}", stored.download, methods=["GET"]),
+    Route("/{entity}/{project}", pages.show_project, methods=["GET"]),
     Route("/{entity}/{project}/runs/{run}", pages.show, methods=["GET"]),
     Route("/{path:path}", _unknown, methods=_METHODS),
 ]
