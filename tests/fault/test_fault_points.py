@@ -21,8 +21,8 @@ MORE_TIMES = {
 }
 """Beside the first and the second time: points that are reached in many different circumstances."""
 
-COMMON = [point for point in POINTS if not point.startswith(("apply.", "policy.", "keys."))]
-"""Large verbs, policies and keys have workloads of their own."""
+COMMON = [point for point in POINTS if not point.startswith(("apply.", "policy.", "keys.", "purge.left"))]
+"""Large verbs, policies, keys and purges that are cancelled have workloads of their own."""
 
 CASES = [f"{point}:{time}" for point in COMMON for time in sorted({1, 2, *MORE_TIMES.get(point, ())})]
 

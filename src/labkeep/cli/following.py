@@ -85,8 +85,9 @@ def _stop(session: Session, id: str) -> None:
     if wish == "leave":
         click.echo(f"It goes on: labkeep jobs watch {id}", err=True)
     elif wish == "cancel":
-        jobs.cancel(id)
-        click.echo(f"Cancelled; what has gone so far can be restored: labkeep jobs show {id}", err=True)
+        purges = jobs.cancel(id).task == "purge"
+        left = "what is not purged yet stays in the trash" if purges else "what has gone so far can be restored"
+        click.echo(f"Cancelled; {left}: labkeep jobs show {id}", err=True)
     else:
         jobs.pause(id)
         click.echo(f"Paused. Go on: labkeep jobs resume {id} · end it: labkeep jobs cancel {id}", err=True)

@@ -194,4 +194,7 @@ def cancel_job(session: Session, id: str) -> None:
     back = {"trash": f"restore --deletion {job.result.get('deletion_id')}"}
     back |= dict.fromkeys(("archive", "unarchive", "restore"), f"undo {job.id}")
     undo = back.get(job.result.get("verb", ""))
-    session.output.answer(job, "cancelling" + (f"; undo what it did: labkeep {undo}" if undo else ""))
+    then = f"; undo what it did: labkeep {undo}" if undo else ""
+    if job.task == "purge":
+        then = "; what is not purged yet stays in the trash"
+    session.output.answer(job, f"cancelling{then}")

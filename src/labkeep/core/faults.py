@@ -23,6 +23,7 @@ POINTS = (
     "keys.destroyed",
     "keys.rewrapped",
     "purge.committed",
+    "purge.left",
     "purge.removed",
     "purge.marked",
     "purge.swept",

@@ -112,10 +112,12 @@ def going(tx: Tx, actor: Actor, erasure_id: str) -> int:
 
 
 def _stayed(tx: Tx, actor: Actor, done: Json) -> list[Json]:
-    """What was to go as a whole, and a hold that came meanwhile kept."""
+    """What was to go as a whole, and stayed."""
     went = done.get("whole", ())
     kept = [entry for entry in went if deletions.get(tx, actor, entry["deletion_id"]).state != "purged"]
-    return [{"id": entry["id"], "kind": entry["kind"], "why": "a hold came while it was purged"} for entry in kept]
+    return [
+        {"id": entry["id"], "kind": entry["kind"], "why": "a hold came, or its purge was cancelled"} for entry in kept
+    ]
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -56,10 +56,10 @@ def get(tx: Tx, actor: Actor, command: Get) -> Job:
 
 CONTROLS: dict[str, tuple[str, ...]] = {
     "apply": ("pause", "cancel"),
-    "purge": ("pause",),
+    "purge": ("pause", "cancel"),
     "policy": ("pause", "cancel"),
 }
-"""What can be asked of the jobs of each task. What a purge has removed does not come back: it can only wait."""
+"""What can be asked of the jobs of each task."""
 
 
 def pause(tx: Tx, actor: Actor, command: ControlJob) -> Job:
@@ -91,7 +91,8 @@ def resume(tx: Tx, actor: Actor, command: ResumeJob) -> Job:
 
 
 def cancel(tx: Tx, actor: Actor, command: ControlJob) -> Job:
-    """End a job before it is done. What it has done stays done, and can be taken back as any deletion."""
+    """End a job before it is done. What it has done stays done, and can be taken back as any deletion; what a purge has
+    removed cannot, and gets its receipt."""
     job = _controlled(tx, actor, command.id, "cancel")
     if job.state == "cancelled":
         return _shown(job)
@@ -136,8 +137,7 @@ def _controlled(tx: Tx, actor: Actor, id: str, wish: str) -> Job:
     if job.actor != actor.name:
         require(actor, "job.control")
     if wish not in CONTROLS.get(job.task, ()):
-        hint = "; it can be paused" if "pause" in CONTROLS.get(job.task, ()) else ""
-        raise Illegal(f"job {id} ({job.task}) cannot be {'cancelled' if wish == 'cancel' else 'paused'}{hint}")
+        raise Illegal(f"job {id} ({job.task}) cannot be {'cancelled' if wish == 'cancel' else 'paused'}")
     return job
 
 

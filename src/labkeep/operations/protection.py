@@ -49,6 +49,10 @@ def kept(tx: Tx, actor: Actor, ids: Collection[str]) -> dict[str, Keep]:
     return _young(tx, actor, ids) | {id: keeps[0] for id, keeps in held.items()}
 
 
+CANCELLED = Keep("cancelled", "stays: its purge was cancelled")
+"""Why something was left that nothing protects."""
+
+
 def wait(keeps: Collection[Keep], now: datetime) -> datetime:
     """When what ``keeps`` hold back is worth looking at again: not before the first of them can have ended."""
     return max(now, min((keep.until or now + RECHECK for keep in keeps), default=now + RECHECK))
@@ -99,17 +103,33 @@ def set_aside(tx: Tx, actor: Actor, deletion: Deletion, keeps: Mapping[str, Keep
     When that is all that ``deletion`` ever had, it is the deletion itself that goes on waiting.
     """
     staying = deletions.find_members(tx, actor, deletion.id, keeps)
-    again = wait(list(keeps.values()), tx.now)
-    waits: dict[str, Any] = {"state": "trashed", "purged_by": "", "commitment": ""}
-    waits |= {} if deletion.restorable_until > tx.now else {"restorable_until": again}
     whole = len(staying) == deletions.count_members(tx, actor, deletion.id)
     aside = deletion if whole else deletions.split(tx, actor, deletion, staying)
     if whole:
         deletions.forget_kept(tx, actor, deletion.id)
+    counts = Counter(str(member.kind) for member in staying)
+    _leave(tx, actor, aside, list(keeps.values()), counts, out_of=deletion.id)
+
+
+def leave_rest(tx: Tx, actor: Actor, deletion: Deletion, ids: Sequence[str]) -> None:
+    """Leave ``ids``, which a cancelled purge has not removed, in the trash; all of it when nothing has gone yet."""
+    if any(deletions.held_counts(tx, actor, deletion.id, outcome) for outcome in ("purged", "kept")):
+        set_aside(tx, actor, deletion, dict.fromkeys(ids, CANCELLED))
+    else:
+        counts = deletions.held_counts(tx, actor, deletion.id)
+        _leave(tx, actor, deletion, [CANCELLED], counts, out_of=deletion.id)
+
+
+def _leave(
+    tx: Tx, actor: Actor, aside: Deletion, keeps: Sequence[Keep], counts: Mapping[str, int], out_of: str
+) -> None:
+    """Let a deletion wait in the trash again, and say in the trail what kept it."""
+    waits: dict[str, Any] = {"state": "trashed", "purged_by": "", "commitment": ""}
+    waits |= {} if aside.restorable_until > tx.now else {"restorable_until": wait(keeps, tx.now)}
     deletions.change(tx, aside, **waits)
-    because = sorted({keep.id for keep in keeps.values()})[:100]
-    for kind, count in sorted(Counter(str(member.kind) for member in staying).items()):
-        tx.audit(actor, f"{kind}.kept", count=count, deletion_id=aside.id, out_of=deletion.id, because=because)
+    because = sorted({keep.id for keep in keeps})[:100]
+    for kind, count in sorted(counts.items()):
+        tx.audit(actor, f"{kind}.kept", count=count, deletion_id=aside.id, out_of=out_of, because=because)
 
 
 def _held(tx: Tx, actor: Actor, ids: Collection[str], *, looking: bool) -> dict[str, tuple[Keep, ...]]:

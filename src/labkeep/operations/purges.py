@@ -23,6 +23,9 @@ from labkeep.storage.transaction import Tx
 BATCH = 250
 """Objects purged in one transaction: small enough that other writers hardly wait."""
 
+LEFT = 50_000
+"""Objects that a cancelled purge leaves in one transaction, in a deletion of their own."""
+
 LOOKED_AT = 1_000
 """Objects, or blobs, that are looked for in one transaction after a purge."""
 
@@ -101,7 +104,7 @@ def commit(tx: Tx, actor: Actor, command: Committed) -> None:
 def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
     """Purge the next members of a deletion; answers how many. 0 when none is left."""
     deletion = records.get(tx, actor, step.deletion_id, lock=True)
-    if deletion.state == "trashed":  # all of it is kept: a hold came in between
+    if deletion.state == "trashed":  # all of it is kept: a hold came in between, or it was cancelled
         return 0
     if deletion.state not in ("purging", "purged"):
         raise Corrupt(f"deletion {deletion.id} is {deletion.state}: nobody asked to purge it")
@@ -117,6 +120,22 @@ def remove_some(tx: Tx, actor: Actor, step: Step) -> int:
         protection.set_aside(tx, actor, deletion, staying)
     purge.remove(tx, actor.organization_id, deletion.id, [id for id in ids if id not in staying])
     return len(ids)
+
+
+def leave_some(tx: Tx, actor: Actor, step: Step) -> int:
+    """Leave the next members of a purge that was cancelled in the trash; answers how many. 0 when none is left."""
+    deletion = records.get(tx, actor, step.deletion_id, lock=True)
+    ids = purge.members_left(tx, actor.organization_id, deletion.id, LEFT) if deletion.state == "purging" else []
+    if ids:
+        protection.leave_rest(tx, actor, deletion, ids)
+    return len(ids)
+
+
+def left_any(tx: Tx, actor: Actor, step: Step) -> bool:
+    """Whether a purge that is over left something in the trash."""
+    if records.get(tx, actor, step.deletion_id).state == "trashed":
+        return True
+    return bool(records.held_counts(tx, actor, step.deletion_id, "kept"))
 
 
 def begin_sweep(tx: Tx, actor: Actor, command: Sweep) -> dict[str, int]:

@@ -54,12 +54,9 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     if commitment is not None:
         store.database.write(purges.commit, actor, purges.Committed(step.deletion_id, commitment))
         reach("purge.committed")
-    while removed := store.database.write(purges.remove_some, actor, step):
-        reach("purge.removed")
-        progress.advance(removed)
-        turn = _turn(store, job, progress, removed)
-        if turn is not None:
-            return turn
+    turn = _remove_all(store, job, progress, step)
+    if turn is not None and turn.state != "cancelled":
+        return turn
     encryption.finish_for(store, actor, step.deletion_id)
     RECENT.forget(actor.organization_id)
     # Only blobs from before this purge was asked for: an upload that is going on is not ours to sweep.
@@ -74,13 +71,30 @@ def purge(store: Store, job: Job, progress: Progress) -> Json | Turn:
     store.database.write(purges.verify, actor, verified)
     reach("purge.verified")
     freed, blobs = verified.freed_bytes, verified.blobs_removed
-    return {"deletion_id": step.deletion_id, "items": progress.done, "blobs": blobs, "freed_bytes": freed}
+    result = {"deletion_id": step.deletion_id, "items": progress.done, "blobs": blobs, "freed_bytes": freed}
+    return result if turn is None else turn._replace(result=result)
 
 
-def _turn(store: Store, job: Job, progress: Progress, removed: int) -> Turn | None:
-    """How to leave a purge that its owner wants paused, or that is to make room for others."""
-    now = store.database.read(jobs.look_at, actor_of(job), job)
-    return Turn("paused") if now.wanted == "pause" else progress.pace(removed, now.payload.get("rate"))
+def _remove_all(store: Store, job: Job, progress: Progress, step: purges.Step) -> Turn | None:
+    """Remove batch by batch. None once all of it is gone; else how to leave the job, whose owner wants it to wait or
+    to leave the rest in the trash, or which is to make room for others."""
+    actor = actor_of(job)
+    while True:
+        now = store.database.read(jobs.look_at, actor, job)
+        if now.wanted == "pause":
+            return Turn("paused")
+        while now.wanted == "cancel" and store.database.write(purges.leave_some, actor, step):
+            reach("purge.left")
+            progress.keep()
+        removed = store.database.write(purges.remove_some, actor, step)
+        if not removed:
+            cancelled = now.wanted == "cancel" and store.database.read(purges.left_any, actor, step)
+            return Turn("cancelled") if cancelled else None
+        reach("purge.removed")
+        progress.advance(removed)
+        turn = progress.pace(removed, now.payload.get("rate"))
+        if turn is not None:
+            return turn
 
 
 def purge_removal(store: Store, job: Job, progress: Progress) -> Json:

@@ -29,12 +29,15 @@ from labkeep.core.commands import (
     ManifestEntry,
     Nothing,
     PurgeDeletion,
+    RestoreDeletion,
     RowIn,
     Selection,
     UpdateProject,
     WriteRows,
 )
+from labkeep.core.commands_jobs import ControlJob, SetRate
 from labkeep.core.commands_policies import CreatePolicy
+from labkeep.core.commands_proof import ListReceipts
 from labkeep.core.entities import Deletion, Item, Project
 from labkeep.core.errors import Corrupt, NotFound
 from labkeep.core.lifecycle import OnDelete, State, Status
@@ -49,9 +52,11 @@ from labkeep.operations import (
     environments,
     files,
     history,
+    jobs,
     policies,
     projects,
     purges,
+    receipts,
     removals,
     rows,
     runs,
@@ -309,6 +314,48 @@ def test_a_purge_in_many_steps_goes_on_where_it_stopped(lab: Lab) -> None:
     assert (done.state, done.counts) == ("purged", {"run": purges.BATCH + 10})
     assert lab.count(t.runs) == lab.count(t.fields) == 0
     assert lab.do(purges.remove_some, step) == 0
+
+
+def test_a_purge_that_is_cancelled_before_anything_went_leaves_its_deletion_as_it_was(lab: Lab) -> None:
+    made = [lab.do(runs.create, CreateRun(project="p", status=Status.finished)) for _ in range(2)]
+    trashed = lab.do(deletions.apply, Apply(selection=Selection(ids=[run.id for run in made]))).deletion_id
+    asked = lab.do(deletions.purge, PurgeDeletion(id=trashed))
+    lab.do(jobs.cancel, ControlJob(id=asked.job_id))
+    assert lab.work() == 1
+    assert lab.do(jobs.get, Get(id=asked.job_id)).state == "cancelled"
+    assert lab.deletion(trashed).state == "trashed"
+    assert list(lab.do(receipts.list_, ListReceipts()).items) == []
+    assert lab.do(deletions.restore, RestoreDeletion(id=trashed)).counts == {"run": 2}
+
+
+def test_what_a_cancelled_purge_has_not_removed_stays_in_the_trash_and_its_receipt_says_so(lab: Lab) -> None:
+    asked = [CreateRun(project="p", status=Status.finished) for _ in range(purges.BATCH + 3)]
+    made = sorted(run.id for run in lab.do(runs.create_many, runs.CreateRuns(runs=asked)).items)
+    trashed = lab.do(deletions.apply, Apply(selection=Selection(ids=made))).deletion_id or ""
+    purge = lab.do(deletions.purge, PurgeDeletion(id=trashed))
+    lab.do(jobs.set_rate, SetRate(id=purge.job_id, rate=1))
+    lab.work()
+    assert lab.do(jobs.get, Get(id=purge.job_id)).done == purges.BATCH
+    lab.do(jobs.cancel, ControlJob(id=purge.job_id))
+    lab.work()
+    assert lab.do(jobs.get, Get(id=purge.job_id)).state == "cancelled"
+    what = lab.do(receipts.of_deletion, Get(id=trashed)).body["what"]
+    left = made[purges.BATCH :]
+    assert (what["items"], what["kept"]["item_ids"], what["kept"]["because"]) == (purges.BATCH, left, ["cancelled"])
+    assert lab.deletion(trashed).counts == {"run": purges.BATCH}
+    assert lab.do(deletions.apply, Apply(verb="restore", selection=Selection(ids=left))).counts == {"run": 3}
+
+
+def test_a_purge_that_is_cancelled_too_late_is_done(lab: Lab) -> None:
+    run = lab.do(runs.create, CreateRun(project="p", status=Status.finished))
+    trashed = lab.do(deletions.trash_item, ItemVerb(id=run.id)).deletion_id
+    asked = lab.do(deletions.purge, PurgeDeletion(id=trashed))
+    step = purges.Step(trashed or "")
+    lab.do(purges.commit, purges.Committed(step.deletion_id, "a digest"))
+    assert lab.do(purges.remove_some, step) == 1
+    lab.do(jobs.cancel, ControlJob(id=asked.job_id))
+    lab.work()
+    assert (lab.do(jobs.get, Get(id=asked.job_id)).state, lab.deletion(trashed).state) == ("done", "purged")
 
 
 @pytest.mark.parametrize("auto", [True, False])
