@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock, Timer
-from typing import Any, TypeVar, cast
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -20,14 +21,22 @@ KEPT_BYTES = 96 * 2**20
 """How much of it."""
 
 
+class _Kept(NamedTuple):
+    value: Any
+    bytes: int
+    until: float
+
+
 class Recent:
     """Values by organization and key. Any thread may use it; two that miss at once both make the value."""
 
     def __init__(self, most_bytes: int = KEPT_BYTES, kept_s: float = KEPT_S) -> None:
         self._most, self._kept_s = most_bytes, kept_s
         self._lock = Lock()
-        self._values: OrderedDict[tuple[str, Hashable], tuple[Any, int]] = OrderedDict()
+        self._values: OrderedDict[tuple[str, Hashable], _Kept] = OrderedDict()
         self._bytes = 0
+        self._timer: Timer | None = None
+        """Runs while anything is kept."""
 
     def get(self, organization_id: str, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
         """The value under ``key``, made when there is none. ``size`` is what it counts, in bytes."""
@@ -36,7 +45,7 @@ class Recent:
             found = self._values.get(place)
             if found is not None:
                 self._values.move_to_end(place)
-                return cast("T", found[0])
+                return cast("T", found.value)
         value = make()
         self._keep(place, value, size(value))
         return value
@@ -46,24 +55,31 @@ class Recent:
             return
         with self._lock:
             self._remove(place)
-            self._values[place] = (value, size)
+            self._values[place] = _Kept(value, size, monotonic() + self._kept_s)
             self._bytes += size
             while self._bytes > self._most:
                 self._remove(next(iter(self._values)))
-        timer = Timer(self._kept_s, self._expire, (place, value))
-        timer.daemon = True
-        timer.start()
+            if self._timer is None:
+                self._look_again_in(self._kept_s)
 
-    def _expire(self, place: tuple[str, Hashable], value: Any) -> None:
+    def _look_again_in(self, wait_s: float) -> None:
+        self._timer = Timer(wait_s, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
         with self._lock:
-            found = self._values.get(place)
-            if found is not None and found[0] is value:
+            now = monotonic()
+            for place in [place for place, kept in self._values.items() if kept.until <= now]:
                 self._remove(place)
+            self._timer = None
+            if self._values:
+                self._look_again_in(min(kept.until for kept in self._values.values()) - now)
 
     def _remove(self, place: tuple[str, Hashable]) -> None:
         found = self._values.pop(place, None)
         if found is not None:
-            self._bytes -= found[1]
+            self._bytes -= found.bytes
 
     def keys(self, organization_id: str) -> list[Hashable]:
         """What is kept of an organization."""

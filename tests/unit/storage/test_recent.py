@@ -54,8 +54,10 @@ def test_what_was_purged_from_is_forgotten() -> None:
 
 
 def test_a_value_is_gone_after_its_time() -> None:
-    recent, (make, _) = Recent(kept_s=0), counted()
-    recent.get("o", "k", make, len)
-    for timer in [one for one in threading.enumerate() if isinstance(one, threading.Timer)]:
-        timer.join(10)
+    others, recent, (make, _) = {*threading.enumerate()}, Recent(kept_s=0.01), counted()
+    recent.get("o", "first", make, len)
+    recent.get("o", "second", make, len)
+    while timers := {one for one in threading.enumerate() if isinstance(one, threading.Timer)} - others:
+        assert len(timers) == 1, "one for all"
+        timers.pop().join(10)
     assert recent.keys("o") == []

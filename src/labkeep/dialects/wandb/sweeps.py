@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,6 +46,9 @@ _WORDS = {ours: theirs for theirs, ours in STATES.items()}
 MAX_YAML = 1_000_000
 """Characters of a configuration."""
 
+MAX_DEPTH = 100
+"""How deep a configuration may be nested: what the parser takes for one bracket grows with the brackets around it."""
+
 MOST_RUNS = 1_000
 """Runs in the answer to a question that knows no pages."""
 
@@ -64,14 +68,24 @@ def config_in(text: str) -> Json:
     if len(text) > MAX_YAML:
         raise Invalid(f"config: at most {MAX_YAML} characters of YAML are taken", path="config")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise Invalid("config: aliases of YAML are not taken; write the values out", path="config")
+        _check_events(yaml.parse(text, yaml.SafeLoader))
         found = msgspec.to_builtins(yaml.safe_load(text))
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise Invalid(f"config is not YAML: {error}", path="config") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise Invalid("config is not an object of YAML", path="config")
     return found
+
+
+def _check_events(events: Iterator[yaml.Event]) -> None:
+    """Stop at what makes a small text large or slow."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise Invalid("config: aliases of YAML are not taken; write the values out", path="config")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise Invalid(f"config is nested deeper than {MAX_DEPTH} levels", path="config")
 
 
 def config_out(config: Json) -> str:
