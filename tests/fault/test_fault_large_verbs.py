@@ -61,7 +61,7 @@ def work(client: Labkeep) -> None:
     assert world(client) == {}
     back = client.deletions.restore(str(outcome.deletion_id), background=True)
     assert client.jobs.wait(str(back.job_id)).state == "done"
-    slow = client.apply("trash", project=PROJECT, q='name ~ "r"', background=True, rate=2)
+    slow = client.apply("trash", project=PROJECT, q='name ~ "r"', background=True, rate=10)
     client.jobs.wait(str(slow.job_id), every_s=0.02, on_progress=lambda job: job.done and client.jobs.cancel(job.id))
     client.deletions.restore(str(slow.deletion_id), background=False)
 
