@@ -160,6 +160,16 @@ def list_checkpoints(session: Session) -> None:
     session.output.list(session.client.audit.checkpoints, CHECKPOINTS, window())
 
 
+OUTPUT = click.option(
+    "--output",
+    "path",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where it is written to.",
+)
+
+
 @audit.command(
     "export",
     examples=(
@@ -168,14 +178,7 @@ def list_checkpoints(session: Session) -> None:
         "labkeep audit export --output trail.jsonl --resume",
     ),
 )
-@click.option(
-    "--output",
-    "path",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where it is written to.",
-)
+@OUTPUT
 @click.option(
     "--format",
     type=click.Choice(("jsonl", "csv")),
@@ -217,14 +220,7 @@ def export_audit(
         "labkeep audit objects --output objects.jsonl --format jsonl --since 2026-01-01 --until 2026-04-01",
     ),
 )
-@click.option(
-    "--output",
-    "path",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where it is written to.",
-)
+@OUTPUT
 @click.option(
     "--format",
     type=click.Choice(("csv", "jsonl")),
@@ -245,9 +241,11 @@ def export_objects(session: Session, path: Path, format: str, since: datetime | 
 
     found = iter(session.client.audit.objects(since=since, until=until, limit=1000))
     count, as_csv = 0, format == "csv"
-    with path.open("wb") as file:
+    part = path.with_name(f"{path.name}.part")  # what stands under the name is whole
+    with part.open("wb") as file:
         file.write(object_head() if as_csv else b"")
         while some := list(islice(found, 1000)):
             file.write(object_lines(some, as_csv=as_csv))
             count += len(some)
+    part.replace(path)
     session.output.answer({"path": str(path), "objects": count}, f"Wrote {path}: {count} objects")
