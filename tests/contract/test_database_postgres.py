@@ -48,10 +48,11 @@ def test_two_processes_share_one_database(database: Database, postgres_url: str,
     other.close()
 
 
-def test_processes_that_start_together_make_one_schema(postgres_url: str, tmp_path: Path) -> None:
+def test_processes_that_start_together_make_one_schema(empty_postgres_url: str, tmp_path: Path) -> None:
     opened: list[Database] = []
     threads = [
-        threading.Thread(target=lambda: opened.append(open_database(postgres_url, data=tmp_path))) for _ in range(4)
+        threading.Thread(target=lambda: opened.append(open_database(empty_postgres_url, data=tmp_path)))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()

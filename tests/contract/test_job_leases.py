@@ -17,9 +17,8 @@ from labkeep.operations import jobs
 from labkeep.storage import jobs as rows
 from labkeep.storage.database import Database
 from labkeep.storage.database_postgres import Postgres
-from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.transaction import Tx
-from labkeep.testing.factories import FixedClock, make_actor
+from labkeep.testing.factories import FixedClock, make_actor, make_sqlite
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     clock = FixedClock()
     database: Database
     if request.param == "sqlite":
-        database = Sqlite(tmp_path / "labkeep.db", readers=2, clock=clock)
+        database = make_sqlite(tmp_path, clock)
     else:
         database = Postgres(request.getfixturevalue("postgres_url"), readers=4, clock=clock)
     yield Desk(database, clock)

@@ -23,8 +23,14 @@ def test_the_server_is_postgresql_18(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-def test_every_test_gets_an_empty_database(postgres_url: str, attempt: int) -> None:
-    assert _scalar(postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+def test_every_test_gets_an_empty_database(empty_postgres_url: str, attempt: int) -> None:
+    assert _scalar(empty_postgres_url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    assert _scalar(empty_postgres_url, "CREATE TABLE left_behind (id int)", "SELECT count(*) FROM left_behind") == 0
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_every_test_gets_an_empty_store(postgres_url: str, attempt: int) -> None:
+    assert _scalar(postgres_url, "SELECT count(*) FROM items") == 0
     assert _scalar(postgres_url, "CREATE TABLE left_behind (id int)", "SELECT count(*) FROM left_behind") == 0
 
 

@@ -30,11 +30,10 @@ from labkeep.storage.blobs import MemoryBlobs
 from labkeep.storage.column_types import EPOCH
 from labkeep.storage.database import Database
 from labkeep.storage.database_postgres import Postgres
-from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.master_key import MasterKey
 from labkeep.storage.transaction import Tx
 from labkeep.testing.databases import TRICKY_TEXTS, note
-from labkeep.testing.factories import FixedClock, make_actor, make_run
+from labkeep.testing.factories import FixedClock, make_actor, make_run, make_sqlite
 from labkeep.worker.tasks import sign_trails
 
 NOTHING = Nothing()
@@ -88,7 +87,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
     clock = FixedClock()
     database: Database
     if request.param == "sqlite":
-        database = Sqlite(tmp_path / "labkeep.db", readers=2, clock=clock)
+        database = make_sqlite(tmp_path, clock)
     else:
         database = Postgres(request.getfixturevalue("postgres_url"), readers=4, clock=clock)
     yield Lab(database, clock)

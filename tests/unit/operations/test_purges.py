@@ -67,10 +67,9 @@ from labkeep.storage import records
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Blobs, MemoryBlobs
 from labkeep.storage.blobs_local import LocalBlobs
-from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.purge import OWNED
 from labkeep.storage.transaction import Tx
-from labkeep.testing.factories import FixedClock, make_actor
+from labkeep.testing.factories import FixedClock, make_actor, make_sqlite
 from labkeep.worker.tasks import purge_overdue
 
 T = TypeVar("T")
@@ -83,7 +82,7 @@ class Lab:
     def __init__(self, folder: Path, blobs: Blobs) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        database = Sqlite(folder / "labkeep.db", readers=2, clock=self.clock)
+        database = make_sqlite(folder, self.clock)
         database.seal_min_rows = 1
         self.store = Store(database, blobs, Settings(data=str(folder)))
         self.actor = make_actor(database)

@@ -26,9 +26,8 @@ from labkeep.storage import jobs as job_rows
 from labkeep.storage import tables as t
 from labkeep.storage.blobs import Upload
 from labkeep.storage.blobs_local import LocalBlobs
-from labkeep.storage.database_sqlite import Sqlite
 from labkeep.storage.transaction import Tx
-from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run
+from labkeep.testing.factories import FixedClock, make_actor, make_document, make_project, make_run, make_sqlite
 from labkeep.worker import tasks
 
 
@@ -38,9 +37,7 @@ class Lab:
     def __init__(self, folder: Path, clock: FixedClock, **settings: Any) -> None:
         self.clock = clock
         self.blobs = LocalBlobs(folder / "blobs")
-        self.store = Store(
-            Sqlite(folder / "labkeep.db", clock=clock), self.blobs, Settings(data=str(folder), **settings)
-        )
+        self.store = Store(make_sqlite(folder, clock), self.blobs, Settings(data=str(folder), **settings))
         self.store.database.seal_min_rows = 1
         self.actor: Actor = make_actor(self.store.database)
         self.worker = make_worker(self.store)
